@@ -1,0 +1,297 @@
+//! Opening a connection to a configured origin: name, TCP, TLS. The last guard sits here: what is
+//! dialled comes from configuration only, and TLS is verified before a byte is sent.
+
+mod stream;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use rustls::pki_types::ServerName;
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::{Instant, timeout},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+pub use stream::Stream;
+
+/// Scheme, host and port of a configured server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// `https`.
+    pub tls: bool,
+    /// A DNS name in lower case, or an IP literal (IPv6 without brackets).
+    pub host: Arc<str>,
+    /// The port, the scheme's default filled in.
+    pub port: u16,
+}
+
+impl Origin {
+    /// The value of a Host field: the default port left out, IPv6 in brackets.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let host = &self.host;
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.to_string()
+        };
+        let default_port = if self.tls { 443 } else { 80 };
+        if self.port == default_port {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        }
+    }
+}
+
+/// How to reach one origin.
+#[derive(Clone)]
+pub struct Dialer {
+    /// Where to.
+    pub origin: Origin,
+    /// Verification of the server; `Some` exactly when `origin.tls`.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Limit for name, TCP and TLS together.
+    pub timeout: Duration,
+}
+
+/// Where dialling failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The name does not resolve.
+    #[error("the name does not resolve")]
+    Dns(#[source] io::Error),
+    /// Nobody accepts the connection.
+    #[error("the connection was not accepted")]
+    Connect(#[source] io::Error),
+    /// TLS failed: certificate, protocol, or the peer hung up in the handshake.
+    #[error("TLS failed")]
+    Tls(#[source] io::Error),
+    /// It took longer than the timeout.
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+}
+
+/// How long the parts of a successful dial took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Phases {
+    /// Resolving the name.
+    pub dns: Duration,
+    /// The TCP handshake.
+    pub tcp: Duration,
+    /// The TLS handshake; zero without TLS.
+    pub tls: Duration,
+}
+
+impl Dialer {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`], telling name, connection and TLS apart.
+    pub async fn dial(&self) -> Result<(Stream, Phases), DialError> {
+        timeout(self.timeout, self.open())
+            .await
+            .unwrap_or(Err(DialError::Timeout(self.timeout)))
+    }
+
+    async fn open(&self) -> Result<(Stream, Phases), DialError> {
+        let mut phases = Phases::default();
+        let started = Instant::now();
+
+        let addresses = self.resolve().await?;
+        phases.dns = started.elapsed();
+
+        let tcp = self.connect(&addresses, started).await?;
+        phases.tcp = started.elapsed().saturating_sub(phases.dns);
+
+        let Some(config) = &self.tls else {
+            return Ok((Stream::Plain(tcp), phases));
+        };
+        let handshake = Instant::now();
+        let tls = self.secure(tcp, config).await.map_err(DialError::Tls)?;
+        phases.tls = handshake.elapsed();
+        Ok((Stream::Tls(Box::new(tls)), phases))
+    }
+
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
+        let addresses: Vec<_> = lookup_host((&*self.origin.host, self.origin.port))
+            .await
+            .map_err(DialError::Dns)?
+            .collect();
+        if addresses.is_empty() {
+            return Err(DialError::Dns(io::ErrorKind::NotFound.into()));
+        }
+        Ok(addresses)
+    }
+
+    /// Tries one address after the other. Each gets its share of the time that is left, so that a
+    /// dead one does not use up the time of those behind it.
+    async fn connect(
+        &self,
+        addresses: &[SocketAddr],
+        started: Instant,
+    ) -> Result<TcpStream, DialError> {
+        let mut outcome = DialError::Timeout(self.timeout);
+        let mut untried = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        for address in addresses {
+            let left = self.timeout.saturating_sub(started.elapsed());
+            match timeout(left / untried.max(1), TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    // Heads and bodies are written whole: waiting to fill a segment only delays them.
+                    stream.set_nodelay(true).map_err(DialError::Connect)?;
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => outcome = DialError::Connect(error),
+                Err(_) => outcome = DialError::Timeout(self.timeout),
+            }
+            untried = untried.saturating_sub(1);
+        }
+        Err(outcome)
+    }
+
+    async fn secure(
+        &self,
+        tcp: TcpStream,
+        config: &Arc<rustls::ClientConfig>,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(self.origin.host.to_string())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        TlsConnector::from(Arc::clone(config))
+            .connect(name, tcp)
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    fn origin(tls: bool, host: &str, port: u16) -> Origin {
+        Origin {
+            tls,
+            host: host.into(),
+            port,
+        }
+    }
+
+    fn plain(port: u16, timeout: Duration) -> Dialer {
+        Dialer {
+            origin: origin(false, "127.0.0.1", port),
+            tls: None,
+            timeout,
+        }
+    }
+
+    #[test]
+    fn an_authority_leaves_the_default_port_out_and_brackets_ipv6() {
+        assert_eq!(origin(true, "lms.test", 443).authority(), "lms.test");
+        assert_eq!(origin(true, "lms.test", 80).authority(), "lms.test:80");
+        assert_eq!(origin(false, "lms.test", 80).authority(), "lms.test");
+        assert_eq!(origin(false, "::1", 8080).authority(), "[::1]:8080");
+    }
+
+    #[tokio::test]
+    async fn a_plain_connection_carries_bytes_both_ways() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialer = plain(
+            listener.local_addr().unwrap().port(),
+            Duration::from_secs(5),
+        );
+        let peer = tokio::spawn(async move {
+            let (mut peer, _) = listener.accept().await.unwrap();
+            let mut word = [0; 4];
+            peer.read_exact(&mut word).await.unwrap();
+            peer.write_all(&word).await.unwrap();
+        });
+        let (mut stream, phases) = dialer.dial().await.unwrap();
+        stream.write_all(b"ping").await.unwrap();
+        let mut word = [0; 4];
+        stream.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"ping");
+        assert_eq!(phases.tls, Duration::ZERO);
+        peer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_a_refused_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialer = plain(
+            listener.local_addr().unwrap().port(),
+            Duration::from_secs(5),
+        );
+        drop(listener);
+        assert!(matches!(dialer.dial().await, Err(DialError::Connect(_))));
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_no_name_does_not_resolve() {
+        let mut dialer = plain(80, Duration::from_secs(5));
+        // No resolver is asked for a name with a NUL in it.
+        dialer.origin.host = "no\0name".into();
+        assert!(matches!(dialer.dial().await, Err(DialError::Dns(_))));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_silent_in_the_handshake_is_cut_off() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut dialer = plain(
+            listener.local_addr().unwrap().port(),
+            Duration::from_millis(50),
+        );
+        dialer.origin.tls = true;
+        dialer.tls = Some(crate::tls::client_config(&crate::tls::Trust::default()).unwrap());
+        assert!(matches!(dialer.dial().await, Err(DialError::Timeout(_))));
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_when_one_refuses_or_is_dead() {
+        let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let refused = refusing.local_addr().unwrap();
+        drop(refusing);
+        let (dead, _full) = dead_address();
+        let live = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let live = live.local_addr().map(|address| (live, address)).unwrap();
+
+        let dialer = plain(live.1.port(), Duration::from_millis(600));
+        let stream = dialer
+            .connect(&[refused, dead, live.1], Instant::now())
+            .await
+            .unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), live.1);
+    }
+
+    #[tokio::test]
+    async fn only_dead_addresses_are_a_timeout() {
+        let (dead, _full) = dead_address();
+        let dialer = plain(dead.port(), Duration::from_millis(50));
+        assert!(matches!(dialer.dial().await, Err(DialError::Timeout(_))));
+    }
+
+    /// A listener whose queue is full: the kernel drops further connection attempts unanswered.
+    fn dead_address() -> (SocketAddr, Vec<socket2::Socket>) {
+        let listener =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut sockets = vec![listener];
+        for _ in 0..4 {
+            let filler =
+                socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            filler.set_nonblocking(true).unwrap();
+            // In progress is as good as done here.
+            drop(filler.connect(&address));
+            sockets.push(filler);
+        }
+        (address.as_socket().unwrap(), sockets)
+    }
+}

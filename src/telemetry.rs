@@ -1,0 +1,178 @@
+//! Logs: one line per event on stderr, through a writer that never blocks a request.
+//!
+//! Events carry their fields themselves; spans are not used. Nothing secret is ever a field, at any
+//! level: what is logged of a request is its route's template, not its path.
+
+mod escape;
+mod line;
+mod panic;
+#[cfg(test)]
+pub(crate) mod testing;
+mod writer;
+
+use std::{io, sync::Arc};
+
+use tracing::{Subscriber, subscriber::SetGlobalDefaultError};
+use tracing_subscriber::{
+    Layer as _,
+    filter::Targets,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    registry,
+};
+
+use line::Line;
+pub use panic::install_panic_hook;
+use writer::LogWriter;
+
+/// `[log]`.
+#[derive(Clone, Debug)]
+pub struct LogParams {
+    /// Per-module levels.
+    pub level: Targets,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// What stderr is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stderr {
+    /// Whether a person watches it.
+    pub is_terminal: bool,
+    /// Whether colour is wanted there.
+    pub colour: bool,
+}
+
+/// The running log. Dropping it writes what is still queued, for a second at most.
+#[must_use = "dropping it ends the log"]
+pub struct Logs {
+    writer: LogWriter,
+}
+
+/// Counts the lines that were lost, because stderr was blocked or could not be written.
+#[derive(Clone)]
+pub struct DropCounter(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+/// Starts logging to stderr for the whole process.
+///
+/// # Errors
+///
+/// When logging has been started before.
+pub fn init(params: &LogParams, stderr: Stderr) -> Result<Logs, SetGlobalDefaultError> {
+    let writer = LogWriter::new(io::stderr());
+    let subscriber = subscriber(params, stderr, writer.lines());
+    tracing::subscriber::set_global_default(subscriber)?;
+    Ok(Logs { writer })
+}
+
+impl Logs {
+    /// The count of lost lines, for `bursar_log_dropped_total`.
+    #[must_use]
+    pub fn drop_counter(&self) -> DropCounter {
+        self.writer.drop_counter()
+    }
+}
+
+impl DropCounter {
+    /// How many lines have been lost since the start.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        (self.0)()
+    }
+}
+
+impl Default for DropCounter {
+    /// Where nothing is logged, nothing is lost.
+    fn default() -> Self {
+        Self(Arc::new(|| 0))
+    }
+}
+
+fn subscriber<W>(params: &LogParams, stderr: Stderr, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let line = match params.format {
+        LogFormat::Json => Line::Json,
+        LogFormat::Auto if !stderr.is_terminal => Line::Json,
+        LogFormat::Auto | LogFormat::Text => Line::Text {
+            colour: stderr.colour,
+        },
+    };
+    let lines = fmt::layer()
+        .event_format(line)
+        .with_writer(writer)
+        // They would go to stderr, past the writer that never blocks.
+        .log_internal_errors(false)
+        .with_filter(params.level.clone());
+    registry().with(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::Captured, *};
+
+    /// Collects what is logged inside `run`.
+    fn logged(format: LogFormat, stderr: Stderr, run: impl FnOnce()) -> String {
+        let lines = Captured::default();
+        let params = LogParams {
+            level: "info".parse().unwrap(),
+            format,
+        };
+        let subscriber = subscriber(&params, stderr, lines.clone());
+        tracing::subscriber::with_default(subscriber, run);
+        lines.text()
+    }
+
+    const PIPE: Stderr = Stderr {
+        is_terminal: false,
+        colour: false,
+    };
+    const TERMINAL: Stderr = Stderr {
+        is_terminal: true,
+        colour: true,
+    };
+
+    #[test]
+    fn auto_is_json_in_a_pipe_and_text_on_a_terminal() {
+        let hello = || tracing::info!("hello");
+        assert!(logged(LogFormat::Auto, PIPE, hello).starts_with('{'));
+        assert!(!logged(LogFormat::Auto, TERMINAL, hello).starts_with('{'));
+        assert!(logged(LogFormat::Json, TERMINAL, hello).starts_with('{'));
+        assert!(!logged(LogFormat::Text, PIPE, hello).starts_with('{'));
+    }
+
+    #[test]
+    fn what_the_level_leaves_out_is_not_written() {
+        let lines = logged(LogFormat::Json, PIPE, || tracing::debug!("hidden"));
+        assert_eq!(lines, "");
+    }
+
+    #[test]
+    fn each_event_is_one_line() {
+        let lines = logged(LogFormat::Text, PIPE, || {
+            tracing::info!(agent = "first\nsecond", "a\r\nb");
+            tracing::info!("next");
+        });
+        assert_eq!(lines.lines().count(), 2);
+    }
+
+    #[test]
+    fn colour_is_written_only_where_it_is_wanted() {
+        let hello = || tracing::info!("hello");
+        assert!(logged(LogFormat::Text, TERMINAL, hello).contains('\x1b'));
+        assert!(!logged(LogFormat::Text, PIPE, hello).contains('\x1b'));
+    }
+}

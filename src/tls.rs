@@ -1,0 +1,208 @@
+//! TLS towards the LMS and the AS. The only file that names rustls's configuration.
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{
+        CertificateDer,
+        pem::{self, PemObject},
+    },
+};
+
+/// Which roots verify a server.
+#[derive(Clone, Debug, Default)]
+pub struct Trust<'a> {
+    /// PEM file of further roots.
+    pub ca_file: Option<&'a Path>,
+    /// Only those of `ca_file`, not the system's.
+    pub ca_only: bool,
+}
+
+/// Why no TLS configuration could be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The CA file cannot be read.
+    #[error("cannot read the CA file")]
+    CaFile(#[source] io::Error),
+    /// The CA file is damaged.
+    #[error("the CA file is not well-formed PEM")]
+    Pem(#[source] pem::Error),
+    /// The CA file holds no certificate; or none is given, and `ca_only` asks for nothing else.
+    #[error("the CA file holds no PEM certificate")]
+    NoCertificate,
+    /// A certificate in it cannot serve as a root.
+    #[error("a certificate in the CA file cannot serve as a root")]
+    BadCertificate(#[source] rustls::Error),
+}
+
+/// Builds the client configuration: TLS 1.2 and 1.3, HTTP/1.1 by ALPN, no early data, no key log.
+/// System roots; where the system has none, the bundled ones.
+///
+/// # Errors
+///
+/// [`TlsError`] when `ca_file` is of no use.
+pub fn client_config(trust: &Trust<'_>) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = match trust.ca_file {
+        None if trust.ca_only => return Err(TlsError::NoCertificate),
+        None => Arc::clone(system_roots()),
+        Some(file) => {
+            let mut roots = if trust.ca_only {
+                RootCertStore::empty()
+            } else {
+                RootCertStore::clone(system_roots())
+            };
+            for certificate in read_certificates(file)? {
+                roots.add(certificate).map_err(TlsError::BadCertificate)?;
+            }
+            Arc::new(roots)
+        }
+    };
+    // The provider is passed, not taken from the process-wide default, which any library may set.
+    #[expect(
+        clippy::expect_used,
+        reason = "independent of any input: the provider is compiled in, and every test here builds it"
+    )]
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("aws-lc-rs speaks TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Does the crypto library's slow first work (collecting entropy: some 50 ms) now, on the calling thread.
+pub fn warm_up() {
+    let mut byte = [0_u8; 1];
+    // A failure here would only mean that the first real use is slow, or fails in its turn.
+    let _ = ::aws_lc_rs::rand::fill(&mut byte);
+}
+
+/// The system's roots, parsed once: they are some 140 certificates, and every upstream wants them.
+fn system_roots() -> &'static Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    ROOTS.get_or_init(|| {
+        // Broken certificates in the system's store are none of our business; the sound ones count.
+        let native = rustls_native_certs::load_native_certs();
+        Arc::new(roots_or_bundled(native.certs))
+    })
+}
+
+fn roots_or_bundled(native: Vec<CertificateDer<'static>>) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(native);
+    if added == 0 {
+        tracing::warn!("the system has no root certificates; the bundled ones are used");
+        roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+    }
+    roots
+}
+
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = fs::read(file).map_err(TlsError::CaFile)?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(TlsError::Pem)?;
+    if certificates.is_empty() {
+        return Err(TlsError::NoCertificate);
+    }
+    Ok(certificates)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn file(content: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        file
+    }
+
+    fn ca_pem() -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&key).unwrap().pem()
+    }
+
+    fn error_for(content: &str) -> TlsError {
+        let file = file(content);
+        client_config(&Trust {
+            ca_file: Some(file.path()),
+            ca_only: false,
+        })
+        .unwrap_err()
+    }
+
+    #[test]
+    fn the_configuration_offers_http_1_1_without_early_data() {
+        let config = client_config(&Trust::default()).unwrap();
+        assert_eq!(config.alpn_protocols, [b"http/1.1".to_vec()]);
+        assert!(!config.enable_early_data);
+        assert!(!config.key_log.will_log("CLIENT_RANDOM"));
+    }
+
+    #[test]
+    fn a_system_without_roots_gets_the_bundled_ones() {
+        assert!(roots_or_bundled(Vec::new()).len() > 50);
+    }
+
+    #[test]
+    fn a_ca_file_is_read_with_and_without_the_system_roots() {
+        let file = file(&format!("# a comment\n{}{}", ca_pem(), ca_pem()));
+        assert_eq!(read_certificates(file.path()).unwrap().len(), 2);
+        for ca_only in [false, true] {
+            let trust = Trust {
+                ca_file: Some(file.path()),
+                ca_only,
+            };
+            assert!(client_config(&trust).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_ca_file_that_is_of_no_use_is_refused() {
+        assert!(matches!(error_for("no PEM"), TlsError::NoCertificate));
+        assert!(matches!(
+            error_for("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
+            TlsError::Pem(_)
+        ));
+        assert!(matches!(
+            error_for("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            TlsError::BadCertificate(_)
+        ));
+        let absent = Trust {
+            ca_file: Some(Path::new("/nowhere/ca.pem")),
+            ca_only: true,
+        };
+        assert!(matches!(client_config(&absent), Err(TlsError::CaFile(_))));
+    }
+
+    #[test]
+    fn ca_only_without_a_file_trusts_nobody_and_is_refused() {
+        let trust = Trust {
+            ca_file: None,
+            ca_only: true,
+        };
+        assert!(matches!(
+            client_config(&trust),
+            Err(TlsError::NoCertificate)
+        ));
+    }
+
+    #[test]
+    fn the_crypto_library_can_be_warmed_up_more_than_once() {
+        warm_up();
+        warm_up();
+    }
+}
