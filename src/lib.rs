@@ -16,6 +16,7 @@ pub mod clock;
 pub mod code;
 pub mod dial;
 pub mod keys;
+pub mod oauth;
 pub mod problem;
 pub mod random;
 pub mod scope;

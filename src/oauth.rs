@@ -1,0 +1,278 @@
+//! The OAuth 2.0 client: one token request (RFC 6749 section 4.4), and what its answer means.
+//!
+//! Knows the protocol, not the policy: no cache, no retries, no clock of its own but the one it is given.
+
+mod answer;
+mod assertion;
+mod client_auth;
+mod endpoint;
+mod transport;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue};
+
+use crate::{clock::Moment, dial::Dialer, keys::SigningKey, scope::ScopeSet, secret::SecretString};
+pub use endpoint::TokenEndpoint;
+
+/// A client of one authorization server, as configured.
+#[derive(Clone)]
+pub struct ClientParams {
+    /// `client_id`.
+    pub client_id: String,
+    /// How the client proves itself.
+    pub auth: ClientAuth,
+    /// Where the token endpoint is.
+    pub dialer: Dialer,
+    /// Its path and query, as configured.
+    pub token_path: http::uri::PathAndQuery,
+    /// Further form fields. None of those that bursar itself sends: `grant_type`, `scope`, `client_id`, `client_assertion…`.
+    pub token_params: Vec<(String, String)>,
+    /// Further header fields.
+    pub token_headers: HeaderMap,
+    /// Limit of one token request, from the name to the last byte of the body.
+    pub timeout: Duration,
+    /// Where the granted scopes stand.
+    pub scope_source: ScopeSource,
+}
+
+/// Client authentication (RFC 6749 section 2.3, OpenID Connect Core section 9).
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum ClientAuth {
+    /// `client_secret_basic`.
+    SecretBasic {
+        /// The secret.
+        secret: SecretString,
+        /// How id and secret are written into the pair.
+        encoding: BasicEncoding,
+    },
+    /// `private_key_jwt` (RFC 7523 section 2.2).
+    PrivateKeyJwt {
+        /// The key.
+        key: Arc<SigningKey>,
+        /// What the assertion says of itself.
+        assertion: AssertionParams,
+    },
+}
+
+/// How `client_secret_basic` writes the pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BasicEncoding {
+    /// Form-urlencoded before base64, as RFC 6749 section 2.3.1 wants it.
+    #[default]
+    Form,
+    /// As it is: the Instructure identity service (facts: a `#` in the id must stay one).
+    Raw,
+}
+
+/// Settings of a client assertion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssertionParams {
+    /// The one pinned `aud`.
+    pub audience: String,
+    /// `aud` as an array of one.
+    pub audience_as_array: bool,
+    /// `exp - iat`; at most 300 s.
+    pub lifetime: Duration,
+    /// `typ` of the JWS header.
+    pub typ: String,
+}
+
+/// Where the granted scopes are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScopeSource {
+    /// The answer's `scope` (RFC 6749 section 5.1); absent: as asked.
+    #[default]
+    Answer,
+    /// The answer's `scope`, else the `scope` claim of the token if it is a JWT, else as asked (Brightspace).
+    AnswerOrToken,
+    /// Nowhere: the field is a description (Instructure). As asked.
+    Nowhere,
+}
+
+/// A successful answer, checked.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// `Bearer …`, ready and sensitive.
+    pub field: HeaderValue,
+    /// `expires_in`, clamped to 24 h; `None` when the answer has none.
+    pub expires_in: Option<Duration>,
+    /// The granted scopes; `None`: as asked.
+    pub granted: Option<ScopeSet>,
+    /// Local minus server, in seconds, from the answer's `Date`.
+    pub skew_seconds: Option<f64>,
+}
+
+/// A token request that brought no token.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct Failure {
+    /// What happened.
+    pub cause: Cause,
+    /// `Retry-After`, seconds or date, capped at 10 minutes.
+    pub retry_after: Option<Duration>,
+    /// Local minus server, in seconds, from the answer's `Date`.
+    pub skew_seconds: Option<f64>,
+}
+
+/// What happened to a token request. Texts never hold a byte of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The AS refused with an OAuth error code (RFC 6749 section 5.2).
+    #[error("the authorization server refused: {0}")]
+    Rejected(OAuthError),
+    /// 429, or 503 with `Retry-After`.
+    #[error("the authorization server throttles (HTTP {0})")]
+    Throttled(u16),
+    /// No answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// No connection: `dns`, `connect`, `tls`, or it was closed (`reset`).
+    #[error("the authorization server cannot be reached ({0})")]
+    Unreachable(Unreachable),
+    /// An answer that is no token answer.
+    #[error("the answer is not usable: {0}")]
+    InvalidResponse(&'static str),
+    /// Another status than 200 without a known error code.
+    #[error("the authorization server answered HTTP {0}")]
+    Status(u16),
+    /// Nothing was sent: the request could not be made. A fault of bursar's own side.
+    #[error("the token request cannot be made: {0}")]
+    NotSent(&'static str),
+}
+
+/// Where the way to the AS ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// Its name does not resolve.
+    Dns,
+    /// Nobody accepts the connection.
+    Connect,
+    /// TLS failed; no credential was sent.
+    Tls,
+    /// The connection was closed before the answer was complete.
+    Reset,
+}
+
+/// The error codes of RFC 6749 section 5.2 (and the two of 4.1.2.1 that token endpoints use); a closed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the RFC")]
+pub enum OAuthError {
+    InvalidClient,
+    InvalidGrant,
+    InvalidRequest,
+    InvalidScope,
+    UnauthorizedClient,
+    UnsupportedGrantType,
+    TemporarilyUnavailable,
+    ServerError,
+    Other,
+}
+
+impl Cause {
+    /// Whether only a changed configuration can cure it: the token is parked.
+    #[must_use]
+    pub const fn is_permanent(&self) -> bool {
+        matches!(
+            self,
+            Self::Rejected(
+                OAuthError::InvalidClient
+                    | OAuthError::UnauthorizedClient
+                    | OAuthError::UnsupportedGrantType
+                    | OAuthError::InvalidScope
+                    | OAuthError::InvalidRequest
+            )
+        )
+    }
+
+    /// The `result` label of `bursar_token_refreshes_total`.
+    #[must_use]
+    pub const fn result(&self) -> &'static str {
+        match self {
+            Self::Rejected(_) => "rejected",
+            Self::Throttled(_) => "throttled",
+            Self::Timeout(_) => "timeout",
+            Self::Unreachable(_) => "unreachable",
+            // The labels are a closed set; the last one has no better place.
+            Self::InvalidResponse(_) | Self::Status(_) | Self::NotSent(_) => "invalid_response",
+        }
+    }
+}
+
+impl std::fmt::Display for Unreachable {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Reset => "reset",
+        })
+    }
+}
+
+impl From<Cause> for Failure {
+    /// A failure without an answer that could say more.
+    fn from(cause: Cause) -> Self {
+        Self {
+            cause,
+            retry_after: None,
+            skew_seconds: None,
+        }
+    }
+}
+
+impl OAuthError {
+    /// Reads `error`; what is not in the set is not kept.
+    pub(crate) fn parse(code: &str) -> Self {
+        const KNOWN: [OAuthError; 8] = [
+            OAuthError::InvalidClient,
+            OAuthError::InvalidGrant,
+            OAuthError::InvalidRequest,
+            OAuthError::InvalidScope,
+            OAuthError::UnauthorizedClient,
+            OAuthError::UnsupportedGrantType,
+            OAuthError::TemporarilyUnavailable,
+            OAuthError::ServerError,
+        ];
+        KNOWN
+            .into_iter()
+            .find(|known| known.as_str() == code)
+            .unwrap_or(Self::Other)
+    }
+
+    /// The code as the RFC spells it; `other` for all that is not in the set.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidClient => "invalid_client",
+            Self::InvalidGrant => "invalid_grant",
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidScope => "invalid_scope",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::TemporarilyUnavailable => "temporarily_unavailable",
+            Self::ServerError => "server_error",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl std::fmt::Display for OAuthError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Who can be asked for a token. [`TokenEndpoint`] is the real one; tests script their own.
+pub trait TokenSource: Send + Sync + 'static {
+    /// Makes one token request. `scopes`: what to ask for, `None` sends no `scope` parameter.
+    /// `skew_seconds`: local minus server as learned so far, for the times in an assertion.
+    fn request(
+        &self,
+        scopes: Option<&ScopeSet>,
+        now: Moment,
+        skew_seconds: f64,
+    ) -> impl Future<Output = Result<Answer, Failure>> + Send;
+}

@@ -1,0 +1,177 @@
+//! The token endpoint of one client: a token request in, what the answer means out.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT},
+};
+use http_body::Body;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use tokio::time::Instant;
+use tower::{
+    BoxError, Service, ServiceBuilder, ServiceExt, timeout::error::Elapsed,
+    util::BoxCloneSyncService,
+};
+use tracing::Instrument;
+use url::form_urlencoded::Serializer;
+
+use super::{
+    Answer, Cause, ClientParams, Failure, TokenSource, Unreachable, answer, client_auth,
+    transport::{ExchangeError, Transport},
+};
+use crate::{clock::Moment, scope::ScopeSet};
+
+/// The largest body that is read.
+const MAX_BODY: usize = 256 * 1024;
+
+/// The token endpoint of one client.
+///
+/// A request runs through a stack of services: the time limit, over the reading of the body, over
+/// the connection.
+pub struct TokenEndpoint {
+    params: Arc<ClientParams>,
+    service: BoxCloneSyncService<Request<Full<Bytes>>, Response<Bytes>, Cause>,
+}
+
+impl TokenEndpoint {
+    /// Makes the client ready.
+    #[must_use]
+    pub fn new(params: ClientParams) -> Self {
+        let transport = Transport::new(params.dialer.clone());
+        Self::over(params, transport)
+    }
+
+    /// The same over another way to the AS than a connection of its own.
+    fn over<S, B>(params: ClientParams, transport: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let limit = params.timeout;
+        let service = ServiceBuilder::new()
+            .map_err(move |error: BoxError| cause_of(&error, limit))
+            .timeout(limit)
+            .and_then(read_body)
+            .map_err(Into::<BoxError>::into)
+            .service(transport);
+        Self {
+            params: Arc::new(params),
+            service: BoxCloneSyncService::new(service),
+        }
+    }
+
+    /// A token request (RFC 6749 section 4.4.2).
+    fn token_request(
+        &self,
+        scopes: Option<&ScopeSet>,
+        now: Moment,
+        skew_seconds: f64,
+    ) -> Result<Request<Full<Bytes>>, Cause> {
+        let params = &self.params;
+        let mut headers = self.headers()?;
+        let mut form = Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        client_auth::authenticate(
+            &params.client_id,
+            &params.auth,
+            now,
+            skew_seconds,
+            &mut headers,
+            &mut form,
+        )?;
+        if let Some(scopes) = scopes {
+            form.append_pair("scope", &scopes.to_string());
+        }
+        form.extend_pairs(&params.token_params);
+
+        let mut request = Request::new(Full::new(Bytes::from(form.finish())));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::from(params.token_path.clone());
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    fn headers(&self) -> Result<HeaderMap, Cause> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("bursar/", env!("CARGO_PKG_VERSION"))),
+        );
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        // What is configured may replace those two, but nothing that the exchange hangs on.
+        headers.extend(self.params.token_headers.clone());
+        for value in headers.values_mut() {
+            // A field that a vendor wants here may well be a key.
+            value.set_sensitive(true);
+        }
+        let host = HeaderValue::try_from(self.params.dialer.origin.authority())
+            .map_err(|_| Cause::NotSent("the host is no field value"))?;
+        headers.insert(HOST, host);
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        );
+        Ok(headers)
+    }
+}
+
+impl TokenSource for TokenEndpoint {
+    async fn request(
+        &self,
+        scopes: Option<&ScopeSet>,
+        now: Moment,
+        skew_seconds: f64,
+    ) -> Result<Answer, Failure> {
+        let request = self.token_request(scopes, now, skew_seconds)?;
+        let span =
+            tracing::info_span!("token_request", endpoint = %self.params.dialer.origin.authority());
+        async {
+            let sent = Instant::now();
+            let response = self.service.clone().oneshot(request).await?;
+            let received = now.after(sent.elapsed());
+            answer::read(&response, self.params.scope_source, now, received)
+        }
+        .instrument(span)
+        .await
+    }
+}
+
+/// Reads the body up to its limit. What goes wrong with the body of an error is of no interest: its
+/// status says enough.
+async fn read_body<B>(response: Response<B>) -> Result<Response<Bytes>, BoxError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let (head, body) = response.into_parts();
+    let body = match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) if head.status != StatusCode::OK => Bytes::new(),
+        Err(error) if error.is::<LengthLimitError>() => return Err(ExchangeError::TooLarge.into()),
+        Err(error) => return Err(error),
+    };
+    Ok(Response::from_parts(head, body))
+}
+
+fn cause_of(error: &BoxError, limit: Duration) -> Cause {
+    tracing::debug!(
+        error = &**error as &(dyn std::error::Error + 'static),
+        "token request failed"
+    );
+    if error.is::<Elapsed>() {
+        return Cause::Timeout(limit);
+    }
+    error
+        .downcast_ref::<ExchangeError>()
+        .map_or(Cause::Unreachable(Unreachable::Reset), ExchangeError::cause)
+}
+
+#[cfg(test)]
+mod tests;
