@@ -17,6 +17,7 @@ pub mod code;
 pub mod dial;
 pub mod keys;
 pub mod oauth;
+pub mod policy;
 pub mod problem;
 pub mod random;
 pub mod scope;

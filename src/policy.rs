@@ -1,0 +1,273 @@
+//! The policy of one upstream: which requests may leave, and with which scopes.
+//!
+//! Pure: no I/O, no time, no token. A [`Permit`] can only be made here, and nothing reaches a token
+//! without one. Default deny: a request without a route does not leave.
+//!
+//! The decision, in this order: the path has one reading (`path`), no `deny` route matches, the most
+//! specific route is found (`table`), its query rules hold (`query`), the allowlist covers its scopes; and
+//! later, when the token is at hand, what was granted covers them too ([`Permit::check_granted`]).
+
+mod build;
+mod catalogue;
+mod denial;
+mod explain;
+mod path;
+mod query;
+mod requirement;
+mod route;
+mod spec;
+mod table;
+mod template;
+
+use std::{fmt, sync::Arc};
+
+use http::{Method, uri::PathAndQuery};
+
+use crate::scope::ScopeSet;
+use build::Builder;
+pub use catalogue::Catalogue;
+pub use denial::{Denial, Reason};
+use denial::{Refusal, Why};
+pub use explain::{Cover, Explanation};
+use path::CanonicalPath;
+pub use path::PathProblem;
+use query::{Parameters, QueryProblem};
+pub use requirement::Requirement;
+pub use route::{Origin, Route};
+pub use spec::{PolicyProblem, PolicyProblemKind, PolicySpec, RouteSpec};
+use table::{Found, Table};
+use template::Template;
+pub use template::TemplateError;
+
+/// The longest `scope` parameter, in bytes, that is sent to Canvas, whose limit is 8,000 for a whole
+/// field line.
+pub const MAX_ASK: usize = 7500;
+
+/// The policy of one upstream, ready to decide.
+pub struct Policy {
+    catalogue: Catalogue,
+    allowlist: ScopeSet,
+    ask: ScopeSet,
+    /// Query parameters that are cut out before anything is decided.
+    removed: Parameters,
+    /// By the numbers in `allow` and `deny`.
+    routes: Vec<Arc<Route>>,
+    allow: Table,
+    deny: Table,
+    /// Paths that only a route that names them opens, by the index into `sensitive_templates`.
+    sensitive: Table,
+    sensitive_templates: Vec<Template>,
+    fallback: Option<Arc<Route>>,
+    labels: Vec<Arc<str>>,
+    explicit_labels: usize,
+}
+
+/// Proof that the policy allows a request: its route, and exactly the bytes that may be sent.
+#[derive(Clone, Debug)]
+pub struct Permit {
+    route: Arc<Route>,
+    target: PathAndQuery,
+}
+
+impl Policy {
+    /// Builds the tables.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of the routes at once.
+    pub fn build(spec: &PolicySpec) -> Result<Self, Vec<PolicyProblem>> {
+        Builder::new(spec.catalogue, &spec.allowlist).build(spec)
+    }
+
+    /// Decides about one request by its method and its target in origin-form (`/path?query`).
+    ///
+    /// # Errors
+    ///
+    /// A [`Denial`]: then nothing may leave.
+    pub fn decide(&self, method: &Method, target: &PathAndQuery) -> Result<Permit, Denial> {
+        self.judge(method, target).map_err(Denial::from)
+    }
+
+    fn judge(&self, method: &Method, target: &PathAndQuery) -> Result<Permit, Refusal<'_>> {
+        let (path, query) = match target.as_str().split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target.as_str(), None),
+        };
+        let route = self.route(method, path)?;
+        let refuse = |why| Refusal {
+            route: Some(route),
+            why,
+        };
+        let target = match query {
+            Some(query) => self
+                .screen_query(route, target, path, query)
+                .map_err(|problem| refuse(Why::Query(problem)))?,
+            None => target.clone(),
+        };
+        if !route.missing.is_empty() {
+            return Err(refuse(Why::NotAllowed(route.missing.clone())));
+        }
+        Ok(Permit {
+            route: Arc::clone(route),
+            target,
+        })
+    }
+
+    fn route(&self, method: &Method, path: &str) -> Result<&Arc<Route>, Refusal<'_>> {
+        let refuse = |route, why| Refusal { route, why };
+        let path = CanonicalPath::parse(path, self.catalogue.server())
+            .map_err(|problem| refuse(None, Why::Path(problem)))?;
+        // What refuses does so by any reading.
+        let other_reading = path.other_reading();
+        let find_any = |table: &Table| match table.find(method, path.reading()) {
+            Found::Route(number) => Some(number),
+            _ => match table.find(method, other_reading.as_deref()?) {
+                Found::Route(number) => Some(number),
+                _ => None,
+            },
+        };
+        if let Some(denied) = find_any(&self.deny) {
+            return Err(refuse(self.routes.get(denied), Why::DenyRoute));
+        }
+        let route = match self.allow.find(method, path.reading()) {
+            Found::Route(number) => self.routes.get(number),
+            Found::OtherMethod => None,
+            Found::Nothing => self.fallback(path.reading()),
+        };
+        if let Some(sensitive) = find_any(&self.sensitive)
+            && !self.is_named(sensitive, route)
+        {
+            return Err(refuse(None, Why::Sensitive));
+        }
+        if other_reading.is_some() && !route.is_some_and(|route| route.encoded_slash) {
+            return Err(refuse(route, Why::EncodedSlash));
+        }
+        route.ok_or_else(|| match self.allow.methods(path.reading()) {
+            methods if methods.is_empty() => refuse(None, Why::NoRoute),
+            methods => refuse(None, Why::Method(methods)),
+        })
+    }
+
+    /// What no template knows for any method may still belong to the LMS's API.
+    fn fallback(&self, path: &str) -> Option<&Arc<Route>> {
+        let prefix = self.catalogue.fallback()?.prefix;
+        let start = path.get(..prefix.len())?;
+        self.fallback
+            .as_ref()
+            .filter(|_| start.eq_ignore_ascii_case(prefix))
+    }
+
+    /// Whether an explicit route names a path that is refused otherwise.
+    fn is_named(&self, sensitive: usize, route: Option<&Arc<Route>>) -> bool {
+        let own = route.and_then(|route| route.parsed.as_ref());
+        let sensitive = self.sensitive_templates.get(sensitive);
+        own.zip(sensitive)
+            .is_some_and(|(own, sensitive)| own.names(sensitive))
+    }
+
+    /// The target with the parameters cut out that are not the application's to send.
+    fn screen_query(
+        &self,
+        route: &Route,
+        target: &PathAndQuery,
+        path: &str,
+        query: &str,
+    ) -> Result<PathAndQuery, QueryProblem> {
+        match query::check(query, self.removed, route.query_allow)? {
+            None => Ok(target.clone()),
+            Some(rest) => {
+                let rest = if rest.is_empty() {
+                    path.to_owned()
+                } else {
+                    format!("{path}?{rest}")
+                };
+                rest.try_into().map_err(|_| QueryProblem::RawByte)
+            }
+        }
+    }
+
+    /// The allowlist as the AS is to be asked for it: wildcards of `url:` scopes expanded over the
+    /// scopes of all routes, scopes that never go to the AS (`dap:…`) left out.
+    #[must_use]
+    pub fn scopes_to_ask(&self) -> &ScopeSet {
+        &self.ask
+    }
+
+    /// Checks that [`scopes_to_ask`](Self::scopes_to_ask) fits where it is going; to be called where it
+    /// is sent as a whole, which only the grant can tell.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyProblemKind::AskTooLong`] over [`MAX_ASK`] bytes on Canvas.
+    pub fn check_ask(&self) -> Result<(), PolicyProblem> {
+        let bytes = self.ask.to_string().len();
+        if self.catalogue != Catalogue::Canvas || bytes <= MAX_ASK {
+            return Ok(());
+        }
+        Err(PolicyProblem {
+            route: None,
+            kind: PolicyProblemKind::AskTooLong {
+                bytes,
+                groups: build::bytes_by_group(&self.ask),
+            },
+        })
+    }
+
+    /// The labels of all routes by [`Route::label_index`].
+    #[must_use]
+    pub fn labels(&self) -> &[Arc<str>] {
+        &self.labels
+    }
+
+    /// How many of [`labels`](Self::labels), from the first, are of explicit routes.
+    #[must_use]
+    pub fn explicit_labels(&self) -> usize {
+        self.explicit_labels
+    }
+}
+
+impl Permit {
+    /// The route that allows it.
+    #[must_use]
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// Exactly the bytes that were matched and may be sent.
+    #[must_use]
+    pub fn target(&self) -> &PathAndQuery {
+        &self.target
+    }
+
+    /// The smallest scope set a token for this request needs (of `any_scope`, the first that the
+    /// allowlist covers). Scopes that never go to the AS are not in it.
+    #[must_use]
+    pub fn needed(&self) -> &ScopeSet {
+        &self.route.grant.needed
+    }
+
+    /// Checks what the AS really granted.
+    ///
+    /// # Errors
+    ///
+    /// `insufficient_scope`, naming what the granted scopes lack.
+    pub fn check_granted(&self, granted: &ScopeSet) -> Result<(), Denial> {
+        let missing = self.route.grant.missing(granted);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Denial::from(Refusal {
+            route: Some(&self.route),
+            why: Why::NotGranted(missing),
+        }))
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Policy").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

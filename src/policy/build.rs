@@ -1,0 +1,227 @@
+//! From a [`PolicySpec`] to a [`Policy`].
+
+use std::{cmp::Reverse, collections::BTreeMap, slice, sync::Arc};
+
+use super::{
+    Policy,
+    catalogue::{Catalogue, Entry, group_of_url_scope},
+    query::Parameters,
+    requirement::Requirement,
+    route::{Grant, Origin, Route},
+    spec::{PolicyProblem, PolicyProblemKind, PolicySpec, RouteSpec},
+    table::Table,
+    template::Template,
+};
+use crate::scope::{Scope, ScopeSet};
+
+/// A policy in the making.
+pub(super) struct Builder<'a> {
+    catalogue: Catalogue,
+    allowlist: &'a ScopeSet,
+    routes: Vec<Arc<Route>>,
+    labels: Vec<Arc<str>>,
+    allow: Table,
+    deny: Table,
+    problems: Vec<PolicyProblem>,
+}
+
+/// What differs between routes of different origin.
+struct Draft {
+    label: Arc<str>,
+    template: Arc<str>,
+    requirement: Requirement,
+    origin: Origin,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(catalogue: Catalogue, allowlist: &'a ScopeSet) -> Self {
+        Self {
+            catalogue,
+            allowlist,
+            routes: Vec::new(),
+            labels: Vec::new(),
+            allow: Table::new(catalogue.matching()),
+            deny: Table::new(catalogue.matching_to_deny()),
+            problems: Vec::new(),
+        }
+    }
+
+    pub(super) fn build(mut self, spec: &PolicySpec) -> Result<Policy, Vec<PolicyProblem>> {
+        // Explicit routes first: what is in the table already stays, and so replaces the catalogue's.
+        for (index, route) in spec.routes.iter().enumerate() {
+            if let Err(kind) = self.add_explicit(route) {
+                self.problems.push(PolicyProblem {
+                    route: Some(index),
+                    kind,
+                });
+            }
+        }
+        let explicit_labels = self.labels.len();
+        for entry in self.catalogue.entries() {
+            self.add_catalogue(entry);
+        }
+        let fallback = self.fallback();
+        if !self.problems.is_empty() {
+            return Err(self.problems);
+        }
+        let (sensitive, sensitive_templates) = sensitive(self.catalogue);
+        Ok(Policy {
+            catalogue: self.catalogue,
+            allowlist: self.allowlist.clone(),
+            ask: self.ask(),
+            removed: self.catalogue.credential_parameters(),
+            routes: self.routes,
+            allow: self.allow,
+            deny: self.deny,
+            sensitive,
+            sensitive_templates,
+            fallback,
+            labels: self.labels,
+            explicit_labels,
+        })
+    }
+
+    fn add_explicit(&mut self, spec: &RouteSpec) -> Result<(), PolicyProblemKind> {
+        if spec.methods.is_empty() && !spec.deny {
+            return Err(PolicyProblemKind::MethodsMissing);
+        }
+        if spec.requirement == Requirement::Any(Vec::new()) {
+            return Err(PolicyProblemKind::NoAlternative);
+        }
+        let template = Template::explicit(&spec.path).map_err(PolicyProblemKind::Template)?;
+        let number = self.routes.len();
+        let mut route = self.route(Draft {
+            label: Arc::clone(&spec.name),
+            template: spec.path.as_str().into(),
+            requirement: spec.requirement.clone(),
+            origin: Origin::Explicit,
+        });
+        route.max_body = spec.max_body;
+        route.encoded_slash = spec.encoded_slash;
+        route.query_allow = Parameters::named(&spec.query_allow);
+        route.parsed = Some(template.clone());
+        self.routes.push(Arc::new(route));
+
+        if spec.deny {
+            // One that matches is as good as another.
+            self.deny.insert(&template, &spec.methods, number);
+            return Ok(());
+        }
+        let taken_by = self.allow.insert(&template, &spec.methods, number);
+        match taken_by.and_then(|other| self.routes.get(other)) {
+            Some(other) => Err(PolicyProblemKind::Ambiguous {
+                other: Arc::clone(&other.label),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn add_catalogue(&mut self, entry: Entry) {
+        let number = self.routes.len();
+        let route = self.route(Draft {
+            label: format!("{}:{}", self.catalogue.name(), entry.group).into(),
+            template: entry.path.into(),
+            requirement: entry.requirement,
+            origin: Origin::Catalogue,
+        });
+        self.routes.push(Arc::new(route));
+        for template in &entry.templates {
+            self.allow
+                .insert(template, slice::from_ref(&entry.method), number);
+        }
+    }
+
+    fn fallback(&mut self) -> Option<Arc<Route>> {
+        let fallback = self.catalogue.fallback()?;
+        let scope = Scope::parse(fallback.scope).ok()?;
+        Some(Arc::new(self.route(Draft {
+            label: format!("{}:{}", self.catalogue.name(), fallback.group).into(),
+            template: fallback.path.into(),
+            requirement: Requirement::All([scope].into_iter().collect()),
+            origin: Origin::Fallback,
+        })))
+    }
+
+    fn route(&mut self, draft: Draft) -> Route {
+        let label_index = self.label(draft.label);
+        Route {
+            label: self.labels.get(label_index).cloned().unwrap_or_default(),
+            label_index,
+            template: draft.template,
+            missing: draft.requirement.missing(self.allowlist),
+            grant: Grant::new(&draft.requirement, self.allowlist, |scope| {
+                self.catalogue.asks_for(scope)
+            }),
+            requirement: draft.requirement,
+            max_body: None,
+            origin: draft.origin,
+            encoded_slash: false,
+            query_allow: Parameters::default(),
+            parsed: None,
+        }
+    }
+
+    /// The number of a label, a new one if need be.
+    fn label(&mut self, label: Arc<str>) -> usize {
+        match self.labels.iter().position(|other| *other == label) {
+            Some(index) => index,
+            None => {
+                self.labels.push(label);
+                self.labels.len() - 1
+            }
+        }
+    }
+
+    /// The allowlist as the AS is to be asked for it. A pattern becomes the scopes of all routes that it
+    /// covers, if any; those are all there can be a use for.
+    fn ask(&self) -> ScopeSet {
+        let known: ScopeSet = self
+            .routes
+            .iter()
+            .flat_map(|route| route.requirement.scopes())
+            .cloned()
+            .collect();
+        let is_pattern =
+            |scope: &Scope| scope.is_url_pattern() && known.iter().all(|known| known != scope);
+        let patterns: ScopeSet = self
+            .allowlist
+            .iter()
+            .filter(|scope| is_pattern(scope))
+            .cloned()
+            .collect();
+        let expanded = known.iter().filter(|scope| patterns.covers(scope));
+        let plain = self.allowlist.iter().filter(|scope| !is_pattern(scope));
+        plain
+            .chain(expanded)
+            .filter(|scope| self.catalogue.asks_for(scope))
+            .cloned()
+            .collect()
+    }
+}
+
+/// The bytes that each group has in an ask, the largest first.
+pub(super) fn bytes_by_group(ask: &ScopeSet) -> Vec<(Arc<str>, usize)> {
+    let mut groups = BTreeMap::<&str, usize>::new();
+    for scope in ask.iter() {
+        *groups.entry(group_of_url_scope(scope)).or_default() += scope.as_str().len() + 1;
+    }
+    let mut groups: Vec<_> = groups
+        .into_iter()
+        .map(|(group, bytes)| (group.into(), bytes))
+        .collect();
+    groups.sort_by_key(|(_, bytes)| Reverse(*bytes));
+    groups
+}
+
+/// The table of the paths that hand out credentials, by the index of their template.
+fn sensitive(catalogue: Catalogue) -> (Table, Vec<Template>) {
+    let mut table = Table::new(catalogue.matching_to_deny());
+    let mut templates = Vec::new();
+    for sensitive in catalogue.sensitive() {
+        if let Ok(template) = Template::explicit(sensitive.path) {
+            table.insert(&template, sensitive.method.as_slice(), templates.len());
+            templates.push(template);
+        }
+    }
+    (table, templates)
+}

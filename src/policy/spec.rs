@@ -1,0 +1,115 @@
+//! What a policy is built from, and what can be wrong with it.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{catalogue::Catalogue, requirement::Requirement, template::TemplateError};
+use crate::scope::ScopeSet;
+
+/// What an upstream's policy is made of; `config` fills it.
+#[derive(Clone, Debug)]
+pub struct PolicySpec {
+    /// The built-in table of method + path to scopes.
+    pub catalogue: Catalogue,
+    /// The allowlist.
+    pub allowlist: ScopeSet,
+    /// The explicit routes, in the order of the file.
+    pub routes: Vec<RouteSpec>,
+}
+
+/// One explicit route as a person wrote it.
+#[derive(Clone, Debug)]
+pub struct RouteSpec {
+    /// Its label in metrics, problems and logs.
+    pub name: Arc<str>,
+    /// Empty means: any method (only allowed on a `deny` route).
+    pub methods: Vec<Method>,
+    /// Path template: `{name}` is one segment, `{*rest}` the tail (at the end only), of one segment or
+    /// more.
+    ///
+    /// A slash at the end is matched as written; on a Brightspace upstream, which takes paths with and
+    /// without, either is. A `deny` route matches generously under every catalogue: in any
+    /// case, with and without the slash.
+    pub path: String,
+    /// What the route needs.
+    pub requirement: Requirement,
+    /// Refuse, whatever the scopes.
+    pub deny: bool,
+    /// Largest body in bytes.
+    pub max_body: Option<u64>,
+    /// Whether `%2F` may stand in a segment.
+    pub encoded_slash: bool,
+    /// Query parameters, denied by default, that this route allows.
+    pub query_allow: Vec<String>,
+}
+
+/// A fault in the routes or the allowlist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyProblem {
+    /// Index into [`PolicySpec::routes`]; `None`: the upstream as a whole (its allowlist).
+    pub route: Option<usize>,
+    /// What is wrong.
+    pub kind: PolicyProblemKind,
+}
+
+/// What can be wrong with a route or the allowlist.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyProblemKind {
+    /// The template does not parse.
+    #[error("the path template is not valid: {0}")]
+    Template(TemplateError),
+    /// Only a `deny` route may go without methods.
+    #[error("the route allows requests, so it must say with which methods")]
+    MethodsMissing,
+    /// An empty [`Requirement::Any`]: nothing could ever meet it.
+    #[error("any_scope is empty, so no scope would do; write scopes = [] if the route needs none")]
+    NoAlternative,
+    /// Two explicit routes match the same request and neither is more specific.
+    #[error(
+        "ambiguous with route {other:?}: both match the same requests and neither is more specific"
+    )]
+    Ambiguous {
+        /// The other route's name.
+        other: Arc<str>,
+    },
+    /// The scopes to ask for, joined, are longer than an AS takes them.
+    #[error(
+        "the allowlist comes to {bytes} bytes of scopes, but Canvas takes {limit} at most; narrow {}",
+        largest(.groups),
+        limit = super::MAX_ASK
+    )]
+    AskTooLong {
+        /// Their length.
+        bytes: usize,
+        /// The groups of scopes and their bytes, the largest first.
+        groups: Vec<(Arc<str>, usize)>,
+    },
+}
+
+fn largest(groups: &[(Arc<str>, usize)]) -> String {
+    let texts: Vec<_> = groups
+        .iter()
+        .map(|(group, bytes)| format!("{group} ({bytes})"))
+        .collect();
+    texts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ask_that_is_too_long_lists_the_groups_to_narrow() {
+        let kind = PolicyProblemKind::AskTooLong {
+            bytes: 9000,
+            groups: vec![("courses".into(), 8000), ("users".into(), 1000)],
+        };
+        assert_eq!(
+            kind.to_string(),
+            "the allowlist comes to 9000 bytes of scopes, but Canvas takes 7500 at most; \
+             narrow courses (8000), users (1000)"
+        );
+    }
+}
