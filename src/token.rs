@@ -1,0 +1,155 @@
+//! The only door to a token.
+//!
+//! One state machine per credential and scope set, run by one task of its own ([`driver`]), so that there is
+//! never more than one token request under way for it. Requests read the current token with one atomic
+//! load ([`cell`]); only where there is none do they wait, with a deadline.
+//!
+//! # States
+//!
+//! | state | what it means | requests |
+//! | --- | --- | --- |
+//! | `absent` | no token yet, nothing tried | wait |
+//! | `requesting` | the first token, or one after an expiry, is being asked for | wait |
+//! | `fresh` | usable, renewal not due | served |
+//! | `refresh_ahead` | usable, renewal due or under way | served |
+//! | `expired` | inside its safety margin or past its expiry | wait |
+//! | `failing` | the last token request failed; another follows | served while a token is usable, else wait |
+//! | `parked` | the AS refuses this client; asked again every minute | served while a token is usable, else refused |
+//!
+//! # Files
+//!
+//! [`broker`] checks the permit and picks the cell, [`pool`] holds the cells, [`cell`] is the side that requests see,
+//! [`driver`] the side that talks to the AS; [`status`] is what the driver tells the requests. [`freshness`] decides
+//! when a token is served and renewed. [`skew`], [`journal`], [`metrics`], [`gauges`] and [`view`] watch.
+
+pub mod broker;
+pub mod cell;
+pub mod driver;
+pub mod freshness;
+pub mod gauges;
+pub mod journal;
+pub mod metrics;
+pub mod pool;
+pub mod skew;
+pub mod status;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+use std::{sync::Arc, time::Duration};
+
+use http::HeaderValue;
+
+use crate::{
+    clock::Moment,
+    oauth::{Cause, ClientParams},
+    scope::ScopeSet,
+};
+pub use broker::{Broker, Brokers};
+pub use metrics::TokenMetrics;
+pub use view::{Readiness, TokenView};
+
+/// A credential as configured.
+#[derive(Clone)]
+pub struct Credential {
+    /// Its name in the configuration: a metric label, and what tells it from the others.
+    pub name: Arc<str>,
+    /// `grant`, for `bursar_credential_info`.
+    pub grant: &'static str,
+    /// `auth_method`, for `bursar_credential_info`.
+    pub auth_method: &'static str,
+    /// Where tokens come from.
+    pub source: Source,
+    /// When they are renewed.
+    pub timing: Timing,
+}
+
+/// Where the tokens of a credential come from.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Source {
+    /// `client_credentials`: asked from an AS.
+    Client(Box<ClientParams>),
+    /// `static`: `Bearer …` as configured, ready and sensitive; never expires.
+    Static(HeaderValue),
+}
+
+/// When tokens are renewed, and how long requests wait for one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timing {
+    /// Lifetime where the answer has no `expires_in`.
+    pub default_lifetime: Duration,
+    /// When to renew.
+    pub refresh_ahead: RefreshAhead,
+    /// A token with less life than this is never injected; at most a quarter of its lifetime as received.
+    pub safety_margin: Duration,
+    /// How long a request waits when there is no usable token.
+    pub wait: Duration,
+}
+
+/// How long before its expiry a token is renewed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RefreshAhead {
+    /// A share of its lifetime, `0.0..1.0`.
+    Share(f64),
+    /// A fixed time.
+    Before(Duration),
+}
+
+/// What an upstream asks its credential for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The scopes of the shared token (`token_scope = "upstream"`).
+    pub scopes: ScopeSet,
+    /// `request_scopes`: whether a `scope` parameter is sent at all.
+    pub send: bool,
+    /// `token_scope = "route"`: one token per needed scope set, made on demand.
+    pub per_route: bool,
+}
+
+/// A token that may be injected. No way to print it.
+pub struct AccessToken {
+    /// `Bearer …`, sensitive.
+    pub(crate) field: HeaderValue,
+    /// Counts the tokens of this cell from 1; what logs and 401 handling speak of.
+    pub generation: u64,
+    /// What the AS granted, where that does not cover all that was asked for.
+    pub granted: Option<ScopeSet>,
+    /// When it was asked for: not later than it was issued.
+    pub issued: Moment,
+    /// When it expires; `None`: never (static).
+    pub expires: Option<Moment>,
+    /// From here on it is not injected any more: its expiry less the safety margin.
+    pub usable_until: Option<Moment>,
+}
+
+/// Why there is no token for a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// Transient: none was to be had before the deadline.
+    #[error("no valid token within the time a request may wait")]
+    Unavailable {
+        /// Of the last token request, if one has failed.
+        cause: Option<Cause>,
+        /// When the next one goes out: whole seconds, at least one.
+        retry_after: Duration,
+    },
+    /// Parked: only a changed configuration (here or at the AS) can cure it.
+    #[error("the authorization server refuses this client")]
+    Configuration {
+        /// Its word.
+        cause: Cause,
+        /// When it is tried again all the same: whole seconds, at least one.
+        retry_after: Duration,
+    },
+}
+
+impl std::fmt::Debug for AccessToken {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("AccessToken")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,214 @@
+//! Who gets which token: a permit goes in, a token comes out.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use tokio::runtime::Handle;
+
+use super::{
+    AccessToken, Ask, Credential, Readiness, Source, TokenError, TokenMetrics, TokenView,
+    cell::TokenCell,
+    pool::{Issuer, Origin, Pool},
+};
+use crate::{
+    clock::{Clock, Moment},
+    oauth::{ClientParams, TokenEndpoint},
+    policy::Permit,
+    scope::ScopeSet,
+};
+
+/// Narrowed tokens of the whole process. More scope sets than routes there cannot be; this bounds what a mistake costs.
+const MAX_NARROWED: u64 = 10_000;
+
+/// What a token request may take beyond its own timeout before it is given up from outside.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// All cells of the process, shared between upstreams that ask the same credential for the same.
+pub struct Brokers {
+    pool: Arc<Pool<TokenEndpoint>>,
+}
+
+/// The tokens of one upstream, or of one route with a credential of its own.
+pub struct Broker {
+    pool: Arc<Pool<TokenEndpoint>>,
+    issuer: Arc<Issuer<TokenEndpoint>>,
+    tokens: Tokens,
+}
+
+/// Which of them a request gets.
+enum Tokens {
+    /// All the same one.
+    Shared(Arc<TokenCell>),
+    /// The one with just the scopes it needs.
+    Narrowed,
+}
+
+impl Brokers {
+    /// `runtime`: where token requests run.
+    #[must_use]
+    pub fn new(runtime: Handle, clock: Arc<dyn Clock>, metrics: Arc<TokenMetrics>) -> Self {
+        Self {
+            pool: Pool::new(runtime, clock, metrics, MAX_NARROWED),
+        }
+    }
+
+    /// The broker of one upstream. Its shared token, if it has one, is asked for at once.
+    pub fn broker(&self, credential: &Arc<Credential>, ask: Ask) -> Arc<Broker> {
+        let issuer = self.pool.issuer(credential, origin);
+        let is_issued = matches!(credential.source, Source::Client(_));
+        let tokens = match Choice::new(is_issued, ask) {
+            Choice::Shared(scopes) => Tokens::Shared(self.pool.warm(&issuer, scopes)),
+            Choice::Narrowed => Tokens::Narrowed,
+        };
+        Arc::new(Broker {
+            pool: Arc::clone(&self.pool),
+            issuer,
+            tokens,
+        })
+    }
+
+    /// For `/readyz`.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.pool.readiness()
+    }
+
+    /// For `bursar status` and `/api/v1/status`.
+    #[must_use]
+    pub fn views(&self) -> Vec<TokenView> {
+        self.pool.views()
+    }
+}
+
+impl Broker {
+    /// The token for a permitted request: one atomic load, or a wait with a deadline.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`].
+    pub async fn token(&self, permit: &Permit) -> Result<Arc<AccessToken>, TokenError> {
+        self.cell(permit).token().await
+    }
+
+    /// Whether a token that a request has had for a while may still be injected.
+    #[must_use]
+    pub fn is_usable(&self, token: &AccessToken) -> bool {
+        let reached = |end: Moment| end.is_reached(self.pool.now());
+        !token.usable_until.is_some_and(reached)
+    }
+
+    /// The token after the LMS answered 401 to `rejected`: a newer one if there is one by now or a forced refresh brings
+    /// one; `None`: pass the 401 on (forced not long ago, refresh failed, or the same token again).
+    pub async fn token_after_401(
+        &self,
+        permit: &Permit,
+        rejected: &AccessToken,
+    ) -> Option<Arc<AccessToken>> {
+        self.cell(permit).token_after_401(rejected).await
+    }
+
+    /// As above for a request that cannot be replayed: starts the refresh, waits for nothing.
+    pub fn note_401(&self, permit: &Permit, rejected: &AccessToken) {
+        self.cell(permit).note_401(rejected);
+    }
+
+    fn cell(&self, permit: &Permit) -> Cow<'_, Arc<TokenCell>> {
+        match &self.tokens {
+            Tokens::Shared(cell) => Cow::Borrowed(cell),
+            Tokens::Narrowed => Cow::Owned(self.pool.narrowed(&self.issuer, Some(permit.needed()))),
+        }
+    }
+}
+
+/// Which tokens an upstream uses.
+#[derive(Debug, PartialEq, Eq)]
+enum Choice {
+    /// One for all requests, with these scopes; `None`: no `scope` parameter.
+    Shared(Option<ScopeSet>),
+    /// One for each scope set that requests need.
+    Narrowed,
+}
+
+impl Choice {
+    /// `is_issued`: by an AS, which can be asked for scopes. A static token has the scopes it has: upstreams share it whatever
+    /// their allowlists, and so they do where no `scope` is sent.
+    fn new(is_issued: bool, ask: Ask) -> Self {
+        if !(is_issued && ask.send) {
+            Self::Shared(None)
+        } else if ask.per_route {
+            Self::Narrowed
+        } else {
+            Self::Shared(Some(ask.scopes))
+        }
+    }
+}
+
+fn origin(credential: &Credential) -> Origin<TokenEndpoint> {
+    match &credential.source {
+        Source::Client(params) => {
+            let limit = params.timeout.saturating_add(GRACE);
+            Origin::Source(
+                Arc::new(TokenEndpoint::new(ClientParams::clone(params))),
+                limit,
+            )
+        }
+        Source::Static(field) => Origin::Fixed(field.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(send: bool, per_route: bool) -> Ask {
+        Ask {
+            scopes: ScopeSet::parse("a b").unwrap(),
+            send,
+            per_route,
+        }
+    }
+
+    #[test]
+    fn an_upstream_asks_for_its_allowlist_or_each_request_for_what_it_needs() {
+        let allowlist = ScopeSet::parse("a b").unwrap();
+        assert_eq!(
+            Choice::new(true, ask(true, false)),
+            Choice::Shared(Some(allowlist))
+        );
+        assert_eq!(Choice::new(true, ask(true, true)), Choice::Narrowed);
+    }
+
+    #[test]
+    fn where_no_scope_can_be_asked_for_all_requests_share_one_token() {
+        for (is_issued, send) in [(true, false), (false, true), (false, false)] {
+            for per_route in [false, true] {
+                let choice = Choice::new(is_issued, ask(send, per_route));
+                assert_eq!(choice, Choice::Shared(None));
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn upstreams_share_a_static_credential_whatever_they_allow() {
+        let metrics = TokenMetrics::new(&prometheus::Registry::new()).unwrap();
+        let clock = Arc::new(crate::clock::ManualClock::new());
+        let brokers = Brokers::new(Handle::current(), clock, Arc::new(metrics));
+        let credential = Arc::new(Credential {
+            name: "fixed".into(),
+            grant: "static",
+            auth_method: "none",
+            source: Source::Static(http::HeaderValue::from_static("Bearer fixed")),
+            timing: crate::token::Timing {
+                default_lifetime: Duration::from_secs(300),
+                refresh_ahead: crate::token::RefreshAhead::Share(0.2),
+                safety_margin: Duration::from_secs(30),
+                wait: Duration::from_secs(10),
+            },
+        });
+        let _one = brokers.broker(&credential, ask(true, false));
+        let _other = brokers.broker(&credential, ask(true, true));
+        let views = brokers.views();
+        assert_eq!(views.len(), 1);
+        assert_eq!((views[0].state, views[0].usable), ("fresh", true));
+        assert!(brokers.readiness().token);
+    }
+}

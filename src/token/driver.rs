@@ -1,0 +1,281 @@
+//! The task that renews one token: the only place that makes its token requests, one after the other.
+//!
+//! It decides by the clocks alone, again and again: *when is the next token request due?* Whatever wakes it (its timer, a
+//! request without a token, a 401, a clock that was stepped) only makes it look again, so a nudge too many does no
+//! harm. It holds its cell weakly and ends when the cell is gone.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    AccessToken,
+    cell::{CellParams, Held, TokenCell},
+    freshness::Schedule,
+    journal::Journal,
+    status::LastFailure,
+};
+use crate::{
+    backoff::Backoff,
+    clock::Moment,
+    oauth::{Answer, Cause, Failure, OAuthError, TokenSource},
+    random,
+    scope::{Scope, ScopeSet},
+};
+
+/// Token requests for one token are at least so far apart, whatever lifetimes, 401s and clocks say.
+const APART: Duration = Duration::from_secs(1);
+
+/// After failures that pass by themselves.
+const BACKOFF: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    max: Duration::from_secs(60),
+    min: APART,
+};
+
+/// After failures that only a person can cure.
+const PARKED: Duration = Duration::from_secs(60);
+
+/// `Retry-After` is stretched by up to this share, so that all who were told the same do not come back together.
+const RETRY_AFTER_JITTER: f64 = 0.1;
+
+/// The longest sleep: timers stand still while the machine is suspended, so a long one would end that much too late.
+const LONGEST_NAP: Duration = Duration::from_secs(30);
+
+/// A change of the known clock skew that explains why an assertion was refused.
+const TELLING_SKEW: f64 = 5.0;
+
+/// Makes a cell and the task that drives it on `runtime`. The first token request goes out at once. `limit` ends a token
+/// request that `source` does not end by itself.
+pub fn spawn<S: TokenSource>(
+    params: CellParams,
+    source: Arc<S>,
+    limit: Duration,
+    runtime: &Handle,
+) -> Arc<TokenCell> {
+    let cell = Arc::new(TokenCell::empty(params.clone()));
+    let driver = Driver {
+        cell: Arc::downgrade(&cell),
+        nudge: Arc::clone(cell.nudge()),
+        journal: Journal::new(Arc::clone(&params.credential), params.scopes.as_ref()),
+        params,
+        source,
+        limit,
+        last_request: None,
+        is_second_try: false,
+    };
+    runtime.spawn(driver.run());
+    cell
+}
+
+struct Driver<S> {
+    cell: Weak<TokenCell>,
+    nudge: Arc<Notify>,
+    params: CellParams,
+    source: Arc<S>,
+    limit: Duration,
+    journal: Journal,
+    /// When the last token request went out, by the boot clock.
+    last_request: Option<Duration>,
+    /// The token request under way repeats one that a wrong clock may have spoilt.
+    is_second_try: bool,
+}
+
+impl<S: TokenSource> Driver<S> {
+    async fn run(mut self) {
+        while let Some(cell) = self.cell.upgrade() {
+            let now = self.params.clock.now();
+            let idle = self.due(&cell, now).saturating_sub(now.boot);
+            if idle.is_zero() {
+                self.renew(cell, now).await;
+            } else {
+                drop(cell);
+                tokio::select! {
+                    () = sleep(idle.min(LONGEST_NAP)) => {}
+                    () = self.nudge.notified() => {}
+                }
+            }
+        }
+    }
+
+    /// When the next token request goes out, by the boot clock.
+    fn due(&self, cell: &TokenCell, now: Moment) -> Duration {
+        let status = cell.status().borrow();
+        let wanted = match (&status.failure, cell.held()) {
+            (Some(failure), _) => failure.retry_at,
+            (None, None) => now.boot,
+            (None, Some(held)) if status.is_forced(held.token.generation) => now.boot,
+            (None, Some(held)) => held.schedule.map_or(Duration::MAX, |schedule| {
+                let left = schedule.refresh_at.remaining(now);
+                now.boot.saturating_add(left)
+            }),
+        };
+        let earliest = self
+            .last_request
+            .map_or(Duration::ZERO, |at| at.saturating_add(APART));
+        wanted.max(earliest)
+    }
+
+    /// Makes one token request and publishes what came of it. Lets go of the cell meanwhile.
+    async fn renew(&mut self, cell: Arc<TokenCell>, sent: Moment) {
+        cell.status().send_modify(|status| status.requesting = true);
+        drop(cell);
+        self.last_request = Some(sent.boot);
+        let skew = self.params.skew.seconds().unwrap_or(0.0);
+        let since = Instant::now();
+        let outcome = self.request(sent, skew).await;
+        let failure = outcome.as_ref().err().map(|failure| &failure.cause);
+        self.params.metrics.count_refresh(since, failure);
+        let Some(cell) = self.cell.upgrade() else {
+            return;
+        };
+        match outcome {
+            Ok(answer) => self.accept(&cell, answer, sent),
+            Err(failure) => self.give_up(&cell, failure, skew),
+        }
+    }
+
+    /// In a task of its own, so that a bug in there fails one token request and does not end all renewal.
+    async fn request(&self, sent: Moment, skew: f64) -> Result<Answer, Failure> {
+        let source = Arc::clone(&self.source);
+        let scopes = self.params.scopes.clone();
+        let request =
+            tokio::spawn(async move { source.request(scopes.as_ref(), sent, skew).await });
+        let failed = |cause| Failure {
+            cause,
+            retry_after: None,
+            skew_seconds: None,
+        };
+        match timeout(self.limit, AbortOnDropHandle::new(request)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_panic)) => Err(failed(Cause::InvalidResponse(
+                "bursar failed to read it; please report this",
+            ))),
+            Err(_elapsed) => Err(failed(Cause::Timeout(self.limit))),
+        }
+    }
+
+    fn accept(&mut self, cell: &TokenCell, answer: Answer, sent: Moment) {
+        self.learn_skew(answer.skew_seconds);
+        self.is_second_try = false;
+        let timing = self.params.timing;
+        let lifetime = answer.expires_in.unwrap_or(timing.default_lifetime);
+        let granted = self.keep_narrower(answer.granted);
+        let generation = cell
+            .held()
+            .map_or(0, |held| held.token.generation)
+            .saturating_add(1);
+        // Counted from before the request was sent: the AS cannot have issued it earlier.
+        let schedule = Schedule::new(sent, lifetime, &timing, random::fraction());
+        cell.publish(Held {
+            token: Arc::new(AccessToken {
+                field: answer.field,
+                generation,
+                granted,
+                issued: sent,
+                expires: Some(sent.after(lifetime)),
+                usable_until: Some(schedule.usable_until),
+            }),
+            schedule: Some(schedule),
+        });
+        let wall = self.params.clock.now().wall;
+        let mut failures = 0;
+        cell.status().send_modify(|status| {
+            failures = status.failure.as_ref().map_or(0, |last| last.in_a_row);
+            status.succeeded(wall);
+        });
+        self.journal
+            .lifetime(answer.expires_in.is_none(), timing.default_lifetime);
+        self.journal.received(generation, lifetime, failures);
+    }
+
+    fn give_up(&mut self, cell: &TokenCell, failure: Failure, skew_used: f64) {
+        self.learn_skew(failure.skew_seconds);
+        let now = self.params.clock.now().boot;
+        let in_a_row = cell
+            .status()
+            .borrow()
+            .failure
+            .as_ref()
+            .map_or(1, |last| last.in_a_row.saturating_add(1));
+        let parked = failure.cause.is_permanent() && !self.blames_clock(&failure, skew_used);
+        let own = if parked {
+            PARKED
+        } else {
+            BACKOFF.delay(in_a_row, random::fraction())
+        };
+        let told = failure.retry_after.unwrap_or_default();
+        let stretch = told.mul_f64(RETRY_AFTER_JITTER * random::fraction());
+        let last = LastFailure {
+            cause: failure.cause,
+            parked,
+            in_a_row,
+            retry_at: now.saturating_add(own.max(told.saturating_add(stretch))),
+        };
+        self.journal.failed(&last, now, self.params.skew.seconds());
+        cell.status().send_modify(|status| status.failed(last));
+    }
+
+    /// Whether the refusal itself taught us that our assertion carried a wrong time. Then it is worth one more try with the right
+    /// one before a person is called.
+    fn blames_clock(&mut self, failure: &Failure, skew_used: f64) -> bool {
+        let is_telling = failure
+            .skew_seconds
+            .is_some_and(|learned| (learned - skew_used).abs() > TELLING_SKEW);
+        let is_refused = failure.cause == Cause::Rejected(OAuthError::InvalidClient);
+        let again = is_refused && is_telling && !self.is_second_try;
+        self.is_second_try = again;
+        again
+    }
+
+    fn learn_skew(&self, seconds: Option<f64>) {
+        if let Some(seconds) = seconds
+            && self.params.skew.learn(seconds)
+        {
+            self.journal.clock_is_off(seconds);
+        }
+    }
+
+    /// What was granted, if it does not cover all that was asked for. Where nothing was asked for, nothing can be missing.
+    fn keep_narrower(&mut self, granted: Option<ScopeSet>) -> Option<ScopeSet> {
+        let lost = match (&self.params.scopes, &granted) {
+            (Some(asked), Some(granted)) if asked != granted => {
+                lost(asked, |scope| granted.covers(scope))
+            }
+            _ => Vec::new(),
+        };
+        let is_narrower = !lost.is_empty();
+        self.journal.lost_scopes(lost);
+        granted.filter(|_| is_narrower)
+    }
+}
+
+/// The scopes asked for that are not covered.
+fn lost(asked: &ScopeSet, is_covered: impl Fn(&Scope) -> bool) -> Vec<Scope> {
+    asked
+        .iter()
+        .filter(|scope| !is_covered(scope))
+        .cloned()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scopes_that_were_asked_for_and_not_granted_are_lost() {
+        let asked = ScopeSet::parse("a b c").unwrap();
+        let lost = lost(&asked, |scope| scope.as_str() == "b");
+        let lost: Vec<&str> = lost.iter().map(Scope::as_str).collect();
+        assert_eq!(lost, ["a", "c"]);
+    }
+}

@@ -1,0 +1,204 @@
+//! The log lines of one token: each event that matters once, and an outage not once per attempt. No line holds a
+//! byte of a token or of an answer.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{skew, status::LastFailure};
+use crate::{
+    oauth::{Cause, OAuthError},
+    scope::{Scope, ScopeSet},
+};
+
+/// Where these lines are filtered: `log.level = "info,bursar::token=debug"`.
+const TARGET: &str = "bursar::token";
+
+/// A failure that repeats is said again at least so often.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// What was said of a token so far, so that it is not said again and again.
+pub struct Journal {
+    credential: Arc<str>,
+    /// What is asked for, ready to print.
+    scopes: String,
+    last_said: Option<(Cause, Duration)>,
+    lifetime_assumed: bool,
+    lost: Vec<Scope>,
+}
+
+impl Journal {
+    /// Nothing was said yet.
+    #[must_use]
+    pub fn new(credential: Arc<str>, asked: Option<&ScopeSet>) -> Self {
+        Self {
+            credential,
+            scopes: asked.map(ToString::to_string).unwrap_or_default(),
+            last_said: None,
+            lifetime_assumed: false,
+            lost: Vec::new(),
+        }
+    }
+
+    /// A token arrived, after `failures` in a row.
+    pub fn received(&mut self, generation: u64, lifetime: Duration, failures: u32) {
+        let (credential, lifetime_seconds) = (&*self.credential, lifetime.as_secs());
+        self.last_said = None;
+        if failures > 0 {
+            tracing::info!(target: TARGET, credential, generation, lifetime_seconds, failures, "recovered: a token was received");
+        } else if generation == 1 {
+            tracing::info!(target: TARGET, credential, generation, lifetime_seconds, "first token received");
+        } else {
+            tracing::debug!(target: TARGET, credential, generation, lifetime_seconds, "token renewed");
+        }
+    }
+
+    /// A token request failed. `skew`: how far our clock is off, as known now.
+    pub fn failed(&mut self, failure: &LastFailure, now: Duration, skew: Option<f64>) {
+        let credential = &*self.credential;
+        let scopes = self.scopes.as_str();
+        let LastFailure {
+            cause,
+            parked,
+            in_a_row: failures,
+            retry_at,
+        } = failure;
+        let retry_in_seconds = retry_at.saturating_sub(now).as_secs_f64();
+        if !self.is_worth_saying(cause, *failures, now) {
+            tracing::debug!(target: TARGET, credential, failures, retry_in_seconds, %cause, "token request failed again");
+            return;
+        }
+        self.last_said = Some((cause.clone(), now));
+        let hint = hint(cause, skew);
+        if *parked {
+            tracing::error!(target: TARGET, credential, scopes, failures, retry_in_seconds, %cause, hint, "token parked: only a changed configuration can cure this; `bursar check` tells more");
+        } else {
+            tracing::warn!(target: TARGET, credential, scopes, failures, retry_in_seconds, %cause, hint, "token request failed");
+        }
+    }
+
+    /// Whether the last answer named no lifetime, so that `assumed` was taken.
+    pub fn lifetime(&mut self, is_assumed: bool, assumed: Duration) {
+        if is_assumed && !self.lifetime_assumed {
+            let (credential, assumed_seconds) = (&*self.credential, assumed.as_secs());
+            tracing::warn!(target: TARGET, credential, assumed_seconds, "the answer has no expires_in: default_lifetime is assumed");
+        }
+        self.lifetime_assumed = is_assumed;
+    }
+
+    /// The scopes that were asked for and not granted.
+    pub fn lost_scopes(&mut self, lost: Vec<Scope>) {
+        if lost == self.lost {
+            return;
+        }
+        let credential = &*self.credential;
+        if lost.is_empty() {
+            tracing::info!(target: TARGET, credential, "every scope asked for is granted again");
+        } else {
+            let scopes = ScopeSet::from_iter(lost.iter().cloned());
+            tracing::warn!(target: TARGET, credential, %scopes, "scopes asked for were not granted: routes that need them are refused");
+        }
+        self.lost = lost;
+    }
+
+    /// The clock has turned out to be far off.
+    pub fn clock_is_off(&self, skew_seconds: f64) {
+        let credential = &*self.credential;
+        tracing::warn!(target: TARGET, credential, skew_seconds, "the local clock differs from the authorization server's (positive: ahead)");
+    }
+
+    /// Of failures with one cause the 1st, 2nd, 4th, 8th …, and one in each minute.
+    fn is_worth_saying(&self, cause: &Cause, failures: u32, now: Duration) -> bool {
+        let Some((said, at)) = &self.last_said else {
+            return true;
+        };
+        said != cause || failures.is_power_of_two() || now.saturating_sub(*at) >= REMINDER
+    }
+}
+
+/// What a person should look at first.
+fn hint(cause: &Cause, skew: Option<f64>) -> Option<&'static str> {
+    let hint = match cause {
+        Cause::Rejected(OAuthError::InvalidClient) if skew.is_some_and(skew::is_large) => {
+            "the local clock is far off, and assertions carry its time: set it (NTP); else compare client_id and secret or key with what is registered"
+        }
+        Cause::Rejected(OAuthError::InvalidClient) => {
+            "compare client_id, secret or key, and audience with what is registered at the authorization server"
+        }
+        Cause::Rejected(OAuthError::UnauthorizedClient | OAuthError::UnsupportedGrantType) => {
+            "let the registration of this client allow the grant client_credentials"
+        }
+        Cause::Rejected(OAuthError::InvalidScope) => {
+            "register the scopes for this client, or take them out of the upstream's `scopes`"
+        }
+        Cause::Rejected(OAuthError::InvalidRequest) => {
+            "compare token_url, auth_method and token_params with the documentation of the authorization server"
+        }
+        Cause::Unreachable(_) => {
+            "see whether token_url is right and reachable from here: `bursar check`"
+        }
+        Cause::Timeout(_) => {
+            "the authorization server is slow, or a firewall drops packets: `bursar check` shows how far it gets"
+        }
+        Cause::InvalidResponse(_) | Cause::Status(_) => {
+            "see whether token_url is right; a proxy or a login page may answer in its place"
+        }
+        _ => return None,
+    };
+    Some(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(causes: &[(Cause, u64)]) -> Vec<bool> {
+        let mut journal = Journal::new("d2l".into(), None);
+        let mut in_a_row = 0;
+        causes
+            .iter()
+            .map(|(cause, at)| {
+                in_a_row += 1;
+                let now = Duration::from_secs(*at);
+                let worth = journal.is_worth_saying(cause, in_a_row, now);
+                let failure = LastFailure {
+                    cause: cause.clone(),
+                    parked: false,
+                    in_a_row,
+                    retry_at: now,
+                };
+                journal.failed(&failure, now, None);
+                worth
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_failure_that_repeats_is_said_at_each_doubling_and_once_a_minute() {
+        let down = Cause::Status(503);
+        let attempts: Vec<_> = [0, 1, 2, 5, 10, 20, 40, 66, 120, 130]
+            .map(|at| (down.clone(), at))
+            .into();
+        assert_eq!(
+            said(&attempts),
+            [
+                true, true, false, true, false, false, false, true, false, true
+            ]
+        );
+    }
+
+    #[test]
+    fn another_cause_is_said_at_once() {
+        let attempts = [
+            (Cause::Status(503), 0),
+            (Cause::Status(503), 1),
+            (Cause::Throttled(429), 2),
+        ];
+        assert_eq!(said(&attempts), [true, true, true]);
+    }
+
+    #[test]
+    fn a_refused_client_with_a_clock_far_off_is_told_about_the_clock() {
+        let refused = Cause::Rejected(OAuthError::InvalidClient);
+        assert!(hint(&refused, Some(-31.0)).unwrap().contains("clock"));
+        assert!(!hint(&refused, Some(29.0)).unwrap().contains("clock"));
+    }
+}

@@ -1,0 +1,271 @@
+//! The counters and histograms of the `bursar_token_*` families. The gauges are in [`super::gauges`].
+//!
+//! The children of a credential are looked up once, when it is first used: the hot path only adds.
+
+use std::sync::Weak;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+use tokio::time::Instant;
+
+use super::gauges::{Gauges, Watched};
+use crate::oauth::Cause;
+
+/// Token requests and waits: from a fast AS to the longest `timeout` and `wait` that make sense.
+const BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0];
+
+/// The `bursar_token_*` families.
+pub struct TokenMetrics {
+    refreshes: IntCounterVec,
+    refresh_duration: HistogramVec,
+    lookups: IntCounterVec,
+    wait_duration: HistogramVec,
+    waiters: IntGaugeVec,
+    reauth_required: IntGaugeVec,
+    gauges: Gauges,
+}
+
+/// The children of one credential.
+pub struct CredentialMetrics {
+    refreshes: Refreshes,
+    refresh_duration: Histogram,
+    /// Requests that got a token at once.
+    pub hit: IntCounter,
+    /// Requests that got at once a token whose renewal is due.
+    pub soft_expired: IntCounter,
+    /// Requests that got a token after a wait.
+    pub waited: IntCounter,
+    /// Requests that got none.
+    pub failed: IntCounter,
+    wait_duration: Histogram,
+    waiters: IntGauge,
+}
+
+/// One counter per `result`.
+struct Refreshes {
+    success: IntCounter,
+    rejected: IntCounter,
+    throttled: IntCounter,
+    timeout: IntCounter,
+    unreachable: IntCounter,
+    invalid_response: IntCounter,
+}
+
+/// A request that is held back for a token, for as long as this lives: a caller that goes away stops being counted.
+pub struct Waiter<'a> {
+    metrics: &'a CredentialMetrics,
+    since: Instant,
+}
+
+impl TokenMetrics {
+    /// Registers the families.
+    ///
+    /// # Errors
+    ///
+    /// When `registry` holds one of the names already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            refreshes: IntCounterVec::new(
+                Opts::new(
+                    "bursar_token_refreshes_total",
+                    "Token requests by their result.",
+                ),
+                &["credential", "result"],
+            )?,
+            refresh_duration: HistogramVec::new(
+                HistogramOpts::new(
+                    "bursar_token_refresh_duration_seconds",
+                    "How long token requests took.",
+                )
+                .buckets(BUCKETS.to_vec()),
+                &["credential"],
+            )?,
+            lookups: IntCounterVec::new(
+                Opts::new(
+                    "bursar_token_lookups_total",
+                    "How requests got their token.",
+                ),
+                &["credential", "outcome"],
+            )?,
+            wait_duration: HistogramVec::new(
+                HistogramOpts::new(
+                    "bursar_token_wait_duration_seconds",
+                    "How long requests were held back for a token.",
+                )
+                .buckets(BUCKETS.to_vec()),
+                &["credential"],
+            )?,
+            waiters: IntGaugeVec::new(
+                Opts::new(
+                    "bursar_token_waiters",
+                    "Requests held back for a token now.",
+                ),
+                &["credential"],
+            )?,
+            reauth_required: IntGaugeVec::new(
+                Opts::new(
+                    "bursar_token_reauth_required",
+                    "Whether a person must log in (0 or 1).",
+                ),
+                &["credential"],
+            )?,
+            gauges: Gauges::new()?,
+        };
+        registry.register(Box::new(metrics.refreshes.clone()))?;
+        registry.register(Box::new(metrics.refresh_duration.clone()))?;
+        registry.register(Box::new(metrics.lookups.clone()))?;
+        registry.register(Box::new(metrics.wait_duration.clone()))?;
+        registry.register(Box::new(metrics.waiters.clone()))?;
+        registry.register(Box::new(metrics.reauth_required.clone()))?;
+        registry.register(Box::new(metrics.gauges.clone()))?;
+        Ok(metrics)
+    }
+
+    /// The children of the credential `name`, made at 0 where they are new.
+    #[must_use]
+    pub fn credential(&self, name: &str) -> CredentialMetrics {
+        let result = |result| self.refreshes.with_label_values(&[name, result]);
+        let outcome = |outcome| self.lookups.with_label_values(&[name, outcome]);
+        // Only a credential with a login can need one; the others say so with a 0.
+        self.reauth_required.with_label_values(&[name]).set(0);
+        CredentialMetrics {
+            refreshes: Refreshes {
+                success: result("success"),
+                rejected: result("rejected"),
+                throttled: result("throttled"),
+                timeout: result("timeout"),
+                unreachable: result("unreachable"),
+                invalid_response: result("invalid_response"),
+            },
+            refresh_duration: self.refresh_duration.with_label_values(&[name]),
+            hit: outcome("hit"),
+            soft_expired: outcome("soft_expired"),
+            waited: outcome("waited"),
+            failed: outcome("failed"),
+            wait_duration: self.wait_duration.with_label_values(&[name]),
+            waiters: self.waiters.with_label_values(&[name]),
+        }
+    }
+
+    /// Reads the gauges from `watched` at each scrape, for as long as it lives.
+    pub fn watch(&self, watched: Weak<dyn Watched>) {
+        self.gauges.watch(watched);
+    }
+}
+
+impl CredentialMetrics {
+    /// Counts a token request that began at `since`; `failure` is `None` for one that brought a token.
+    pub fn count_refresh(&self, since: Instant, failure: Option<&Cause>) {
+        let refreshes = &self.refreshes;
+        let counter = match failure.map(Cause::result) {
+            None => &refreshes.success,
+            Some("rejected") => &refreshes.rejected,
+            Some("throttled") => &refreshes.throttled,
+            Some("timeout") => &refreshes.timeout,
+            Some("unreachable") => &refreshes.unreachable,
+            Some(_) => &refreshes.invalid_response,
+        };
+        counter.inc();
+        self.refresh_duration.observe(since.elapsed().as_secs_f64());
+    }
+
+    /// Counts a request as held back until the guard is dropped.
+    #[must_use]
+    pub fn hold_back(&self) -> Waiter<'_> {
+        self.waiters.inc();
+        Waiter {
+            metrics: self,
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.metrics.waiters.dec();
+        self.metrics
+            .wait_duration
+            .observe(self.since.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+    use crate::oauth::{OAuthError, Unreachable};
+
+    fn scrape(registry: &Registry) -> String {
+        TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap()
+    }
+
+    #[test]
+    fn the_families_of_a_credential_are_there_at_zero_before_anything_happens() {
+        let registry = Registry::new();
+        let metrics = TokenMetrics::new(&registry).unwrap();
+        let _d2l = metrics.credential("d2l");
+        let text = scrape(&registry);
+        for result in [
+            "success",
+            "rejected",
+            "throttled",
+            "timeout",
+            "unreachable",
+            "invalid_response",
+        ] {
+            let sample =
+                format!("bursar_token_refreshes_total{{credential=\"d2l\",result=\"{result}\"}} 0");
+            assert!(text.contains(&sample), "{sample}\n{text}");
+        }
+        for outcome in ["hit", "soft_expired", "waited", "failed"] {
+            let sample =
+                format!("bursar_token_lookups_total{{credential=\"d2l\",outcome=\"{outcome}\"}} 0");
+            assert!(text.contains(&sample), "{sample}\n{text}");
+        }
+        for sample in [
+            "bursar_token_waiters{credential=\"d2l\"} 0",
+            "bursar_token_reauth_required{credential=\"d2l\"} 0",
+            "bursar_token_refresh_duration_seconds_bucket{credential=\"d2l\",le=\"0.05\"} 0",
+            "bursar_token_refresh_duration_seconds_bucket{credential=\"d2l\",le=\"30\"} 0",
+            "bursar_token_wait_duration_seconds_count{credential=\"d2l\"} 0",
+        ] {
+            assert!(text.contains(sample), "{sample}\n{text}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_cause_is_counted_under_its_result() {
+        let registry = Registry::new();
+        let metrics = TokenMetrics::new(&registry).unwrap();
+        let d2l = metrics.credential("d2l");
+        let causes = [
+            None,
+            Some(Cause::Rejected(OAuthError::InvalidScope)),
+            Some(Cause::Throttled(429)),
+            Some(Cause::Timeout(std::time::Duration::from_secs(1))),
+            Some(Cause::Unreachable(Unreachable::Dns)),
+            Some(Cause::InvalidResponse("no JSON")),
+            Some(Cause::Status(500)),
+        ];
+        for cause in &causes {
+            d2l.count_refresh(Instant::now(), cause.as_ref());
+        }
+        let text = scrape(&registry);
+        for (result, count) in [
+            ("success", 1),
+            ("rejected", 1),
+            ("throttled", 1),
+            ("timeout", 1),
+            ("unreachable", 1),
+            ("invalid_response", 2),
+        ] {
+            let sample = format!("result=\"{result}\"}} {count}\n");
+            assert!(text.contains(&sample), "{sample}\n{text}");
+        }
+    }
+}
