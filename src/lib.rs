@@ -19,6 +19,7 @@ pub mod keys;
 pub mod oauth;
 pub mod policy;
 pub mod problem;
+pub mod proxy;
 pub mod random;
 pub mod scope;
 pub mod secret;

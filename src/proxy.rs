@@ -1,0 +1,135 @@
+//! The data path: the life of a request, from the application's socket to the LMS and back.
+//!
+//! 1. [`listener`] accepts a connection, `connection` runs HTTP/1.1 on it and watches its clocks.
+//! 2. `handler` is the whole life of one request: one function, top to bottom.
+//! 3. `screen` refuses what is not plain, unambiguous HTTP from a program.
+//! 4. `hosts` chooses the upstream; its [`policy`](crate::policy) decides.
+//! 5. `body` reads what fits into memory, so that it can be checked, and sent again.
+//! 6. The upstream's [`token::Broker`](crate::token::Broker) gives a token for the permit.
+//! 7. `headers` keeps fields that are not the LMS's business from it, and the LMS's from the application.
+//! 8. `inject` is the only place where a credential meets a request.
+//! 9. [`upstream`] sends it; `unauthorized` reads from a refusal whether the token is dead.
+//! 10. `reject` is the one table of responses that bursar makes itself.
+//! 11. `record` writes metrics and the log line when the last byte has gone, or the application has.
+//!
+//! What belongs to one worker thread (`worker`) is reached through `Rc` and `Cell`: on the way of a
+//! request there is no lock.
+
+mod arriving;
+mod body;
+mod connection;
+mod contain;
+pub mod handler;
+mod headers;
+mod hosts;
+pub mod inject;
+pub mod listener;
+pub mod metrics;
+mod progress;
+mod record;
+pub mod reject;
+mod request_id;
+pub mod screen;
+mod unauthorized;
+pub mod upstream;
+mod worker;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::{
+    clock::Clock,
+    dial::Dialer,
+    policy::{Catalogue, Policy},
+    token::Broker,
+};
+
+/// `[server]`.
+#[derive(Clone, Debug)]
+pub struct ServerParams {
+    /// Where the application connects.
+    pub listen: SocketAddr,
+    /// Further names by which applications call bursar, each with a port or without.
+    pub hosts: Vec<HostName>,
+    /// Worker threads; already resolved, at least 1.
+    pub workers: usize,
+    /// Connections from applications, all workers together.
+    pub max_connections: usize,
+    /// For a request's head.
+    pub header_timeout: Duration,
+    /// For an idle connection.
+    pub idle_timeout: Duration,
+    /// From shutdown to deadline.
+    pub drain_timeout: Duration,
+    /// Which requests get a log line.
+    pub log_requests: LogRequests,
+}
+
+/// `log.requests`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogRequests {
+    /// Those that bursar denied or that failed.
+    #[default]
+    Denied,
+    /// All.
+    All,
+    /// Those, and one in so many of the others.
+    OneIn(u32),
+}
+
+/// A name by which bursar is called, lower case, no trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostName {
+    /// DNS name or IP literal (IPv6 without brackets).
+    pub host: String,
+    /// `None`: this listener's port, or none.
+    pub port: Option<u16>,
+}
+
+/// `[upstreams.NAME]`, ready.
+#[derive(Clone)]
+pub struct UpstreamParams {
+    /// The metric label.
+    pub name: Arc<str>,
+    /// The one origin. Its `timeout` is `connect_timeout`.
+    pub dialer: Dialer,
+    /// Further Host names that select this upstream.
+    pub hosts: Vec<HostName>,
+    /// A port of its own.
+    pub listen: Option<SocketAddr>,
+    /// To the first byte of the answer.
+    pub response_timeout: Duration,
+    /// Between bytes of an exchange.
+    pub idle_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub pool_idle_timeout: Duration,
+    /// Open connections, all workers together.
+    pub max_connections: usize,
+    /// Whether Cookie and Set-Cookie pass.
+    pub cookies: bool,
+    /// How this LMS tells a dead token from a missing permission.
+    pub catalogue: Catalogue,
+}
+
+/// One upstream of a running proxy.
+pub struct Upstream {
+    /// Its settings.
+    pub params: UpstreamParams,
+    /// Its policy.
+    pub policy: Policy,
+    /// The name of its credential, for logs.
+    pub credential: Arc<str>,
+    /// Its tokens.
+    pub broker: Arc<Broker>,
+}
+
+/// What all workers share.
+pub struct Proxy {
+    /// `[server]`.
+    pub server: ServerParams,
+    /// In the order of the configuration.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// The `bursar_http_*`, `bursar_policy_*` and `bursar_upstream_*` families.
+    pub metrics: metrics::ProxyMetrics,
+    /// The time, suspends included.
+    pub clock: Arc<dyn Clock>,
+}

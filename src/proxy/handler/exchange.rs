@@ -1,0 +1,235 @@
+//! What passes between bursar and the LMS for one permitted request.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+
+use crate::{
+    policy::Permit,
+    proxy::{
+        arriving::Arriving,
+        body::{self, Upload},
+        headers, inject,
+        record::{Record, Recorded},
+        reject::Rejection,
+        request_id, unauthorized,
+        upstream::{RequestBody, RetryReason, UpstreamBody, UpstreamError},
+        worker::Lane,
+    },
+    token::AccessToken,
+};
+
+/// How long the start of a refusal's body is waited for.
+const PEEK_WAIT: Duration = Duration::from_secs(2);
+
+/// A permitted request on its way to the LMS.
+pub(super) struct Exchange<'a> {
+    pub(super) lane: &'a Lane,
+    pub(super) permit: &'a Permit,
+    pub(super) record: &'a mut Record,
+}
+
+impl Exchange<'_> {
+    /// Sends the request, and where the LMS says that the token is dead, sees whether another helps (R59).
+    pub(super) async fn send(
+        mut self,
+        outgoing: Outgoing,
+        upload: Upload<Arriving>,
+        token: Arc<AccessToken>,
+    ) -> Result<Answer, Rejection> {
+        let (body, spare) = match upload {
+            Upload::Whole(bytes) => {
+                let spare = (outgoing.clone(), bytes.clone());
+                (RequestBody::buffered(bytes), Some(spare))
+            }
+            Upload::Flowing { prefix, rest } => {
+                let limit = self.permit.route().max_body;
+                let idle = self.lane.upstream.params.idle_timeout;
+                let body = RequestBody::streaming(vec![prefix], rest, limit, idle);
+                (body, None)
+            }
+        };
+        let answer = self.attempt(outgoing, body, token, spare.as_ref()).await?;
+        if answer.response.status() == StatusCode::UNAUTHORIZED {
+            // Rare, and too large to make room for in every request.
+            return Box::pin(self.heal(answer, spare.as_ref())).await;
+        }
+        Ok(answer)
+    }
+
+    /// A 401. One replay with a fresh token, if the token is what the LMS objects to and the request is
+    /// at hand; otherwise the application gets the 401. A second one it gets in any case.
+    async fn heal(
+        mut self,
+        mut answer: Answer,
+        spare: Option<&(Outgoing, Bytes)>,
+    ) -> Result<Answer, Rejection> {
+        let (broker, permit) = (&self.lane.upstream.broker, self.permit);
+        if !answer.says_dead_token(self.lane, self.record).await? {
+            return Ok(answer);
+        }
+        let Some((outgoing, bytes)) = spare.cloned() else {
+            broker.note_401(permit, &answer.token);
+            return Ok(answer);
+        };
+        let renewing = broker.token_after_401(permit, &answer.token);
+        let Some(fresh) = self.record.waiting(renewing).await else {
+            return Ok(answer);
+        };
+        check_granted(permit, &fresh)?;
+        self.lane.metrics.retried(RetryReason::Unauthorized);
+        // Frees its connection, for the replay among others.
+        drop(answer);
+        let body = RequestBody::buffered(bytes);
+        self.attempt(outgoing, body, fresh, spare).await
+    }
+
+    async fn attempt(
+        &mut self,
+        outgoing: Outgoing,
+        body: RequestBody,
+        mut token: Arc<AccessToken>,
+        spare: Option<&(Outgoing, Bytes)>,
+    ) -> Result<Answer, Rejection> {
+        let (broker, permit) = (&self.lane.upstream.broker, self.permit);
+        self.record.uses_token(token.generation);
+        let authorize = async |headers: &mut HeaderMap| {
+            // It was usable when it was handed out. Since then the request may have stood in line for
+            // a connection, or been lost by one that was silent for long: what leaves now must still be.
+            if !broker.is_usable(&token) {
+                // Rare, and too large to make room for in every request.
+                token = Box::pin(broker.token(permit)).await?;
+                check_granted(permit, &token)?;
+            }
+            inject::inject(headers, &token);
+            Ok::<_, Rejection>(())
+        };
+        let again = || {
+            let (outgoing, bytes) = spare.cloned()?;
+            Some(outgoing.with(RequestBody::buffered(bytes)))
+        };
+        let response = {
+            let request = outgoing.with(body);
+            // Pinned here: handed over by value it would take its room twice.
+            let sending = pin!(self.lane.client.send_with(request, authorize, again));
+            self.record.waiting_for_lms(sending).await?
+        };
+        self.record.uses_token(token.generation);
+        if response.status() == StatusCode::UNAUTHORIZED {
+            self.record.series().unauthorized.inc();
+        }
+        Ok(Answer {
+            response,
+            start: Bytes::new(),
+            token,
+        })
+    }
+}
+
+/// Refuses what the AS did not grant: it knows better than we which scopes the token has.
+pub(super) fn check_granted(permit: &Permit, token: &AccessToken) -> Result<(), Rejection> {
+    match &token.granted {
+        Some(granted) => Ok(permit.check_granted(granted)?),
+        None => Ok(()),
+    }
+}
+
+/// What goes to the LMS, but for the credential and the body.
+#[derive(Clone)]
+pub(super) struct Outgoing {
+    method: Method,
+    target: Uri,
+    headers: HeaderMap,
+}
+
+impl Outgoing {
+    /// The target is exactly what the policy matched.
+    pub(super) fn new(method: Method, permit: &Permit, headers: HeaderMap) -> Self {
+        Self {
+            method,
+            target: Uri::from(permit.target().clone()),
+            headers,
+        }
+    }
+
+    fn with(self, body: RequestBody) -> Request<RequestBody> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.target;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+/// What the LMS answered.
+pub(super) struct Answer {
+    response: Response<UpstreamBody>,
+    /// What has been read of the body.
+    start: Bytes,
+    /// What the request was sent with.
+    token: Arc<AccessToken>,
+}
+
+impl Answer {
+    /// Reads as much of a 401 as it takes to tell. Mostly that is all of it.
+    async fn says_dead_token(
+        &mut self,
+        lane: &Lane,
+        record: &mut Record,
+    ) -> Result<bool, UpstreamError> {
+        let peeking = body::peek(
+            self.response.body_mut(),
+            unauthorized::ENOUGH_OF_BODY,
+            PEEK_WAIT,
+        );
+        let (start, _ended) = record.waiting_for_lms(peeking).await?;
+        self.start = start;
+        let catalogue = lane.upstream.params.catalogue;
+        Ok(unauthorized::is_dead_token(
+            catalogue,
+            self.response.headers(),
+            &self.start,
+        ))
+    }
+
+    /// Makes it our own answer. Status and body stay as they are.
+    pub(super) fn deliver(
+        self,
+        lane: &Lane,
+        mut record: Record,
+    ) -> Response<Recorded<UpstreamBody>> {
+        let Self {
+            mut response,
+            start,
+            token,
+        } = self;
+        note_limits(lane, &response, &record);
+        let status = response.status();
+        let headers = response.headers_mut();
+        let reflected = inject::strip_reflections(headers, &token);
+        if reflected > 0 {
+            tracing::warn!(
+                request_id = record.id().as_str(),
+                upstream = &*lane.upstream.params.name,
+                fields = reflected,
+                "the LMS sent our token back in its answer; the fields were removed"
+            );
+        }
+        headers::rewrite_response(headers, lane.upstream.params.cookies);
+        headers.insert(request_id::FIELD, record.id().value());
+        record.answers(status);
+        response.map(|rest| Recorded::passed_on(start, rest, record))
+    }
+}
+
+fn note_limits(lane: &Lane, response: &Response<UpstreamBody>, record: &Record) {
+    let catalogue = lane.upstream.params.catalogue;
+    let headers = response.headers();
+    if unauthorized::is_throttled(catalogue, response.status(), headers) {
+        record.series().throttled.inc();
+    }
+    if let Some(left) = unauthorized::rate_limit_remaining(headers) {
+        record.series().set_rate_limit_remaining(left);
+    }
+}

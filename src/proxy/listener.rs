@@ -1,0 +1,378 @@
+//! Accepts connections: one socket per address and worker, a seat for each connection, and drain.
+//!
+//! Every worker has sockets of its own (`SO_REUSEPORT`): the kernel spreads connections over them, and
+//! the workers share nothing on a connection's way.
+
+use std::{
+    cell::Cell,
+    io,
+    net::{self, SocketAddr},
+    pin::pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, header::CONNECTION};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Proxy, ServerParams, Upstream,
+    connection::{self, Drain},
+    handler,
+    hosts::Directory,
+    progress::Limits,
+    record,
+    reject::Rejection,
+    worker::{Pseudonym, Worker},
+};
+use crate::{backoff::Backoff, code::Code};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// How many connections are told at the same time that there is no seat; more are closed without a word.
+const MAX_TURNED_AWAY: usize = 64;
+
+/// When accepting fails for want of file descriptors or memory: trying on at once would only spin.
+const ACCEPT_BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(10),
+    max: Duration::from_secs(1),
+    min: Duration::from_millis(10),
+};
+
+/// How long connections stay open after shutdown, so that the application learns of it from an answer
+/// (R94). A connection that closes at once meets the next request on its way, and that request is lost.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// The sockets of one worker, bound and listening.
+pub struct Listeners {
+    sockets: Vec<Bound>,
+    seats: Seats,
+    turned_away: Seats,
+    pseudonym: Pseudonym,
+}
+
+/// One of them.
+struct Bound {
+    listener: net::TcpListener,
+    /// The upstream whose own listener it is.
+    own: Option<usize>,
+}
+
+/// Binds every address once per worker. Also says which addresses they became, where a port was 0: the
+/// server's, then those of the upstreams that have one.
+///
+/// # Errors
+///
+/// The address and the system's word.
+pub fn bind(
+    server: &ServerParams,
+    upstreams: &[Arc<Upstream>],
+) -> io::Result<(Vec<Listeners>, Vec<SocketAddr>)> {
+    let own = upstreams
+        .iter()
+        .enumerate()
+        .filter_map(|(index, upstream)| Some((upstream.params.listen?, Some(index))));
+    let (seats, turned_away) = (
+        Seats::new(server.max_connections),
+        Seats::new(MAX_TURNED_AWAY),
+    );
+    let pseudonym = Pseudonym::random();
+    let mut workers: Vec<Listeners> = (0..server.workers.max(1))
+        .map(|_| Listeners {
+            sockets: Vec::new(),
+            seats: seats.clone(),
+            turned_away: turned_away.clone(),
+            pseudonym: pseudonym.clone(),
+        })
+        .collect();
+    let mut addresses = Vec::new();
+    for (address, own) in [(server.listen, None)].into_iter().chain(own) {
+        let (sockets, address) = bind_address(address, workers.len())
+            .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
+        addresses.push(address);
+        for (worker, listener) in workers.iter_mut().zip(sockets) {
+            worker.sockets.push(Bound { listener, own });
+        }
+    }
+    Ok((workers, addresses))
+}
+
+/// Runs one worker on the current thread's `LocalRuntime` until `shutdown`, then drains: no connection
+/// is accepted, each answer ends its connection, idle ones are closed after a moment, requests in flight
+/// finish. What is left at the deadline is cut off.
+pub async fn serve(proxy: Arc<Proxy>, listeners: Listeners, shutdown: CancellationToken) {
+    let worker = Rc::new(Worker::new(proxy, listeners.pseudonym));
+    let mut loops = JoinSet::new();
+    for Bound { listener, own } in listeners.sockets {
+        let accepting = listener
+            .local_addr()
+            .and_then(|address| Ok((address, TcpListener::from_std(listener)?)));
+        let (address, listener) = match accepting {
+            Ok(accepting) => accepting,
+            Err(error) => {
+                tracing::error!(%error, "a listener does not work");
+                continue;
+            }
+        };
+        let entrance = Entrance {
+            directory: Rc::new(directory(&worker.proxy, own, address.port())),
+            worker: Rc::clone(&worker),
+            drain: Rc::default(),
+            is_leaving: Rc::default(),
+            seats: listeners.seats.clone(),
+            turned_away: listeners.turned_away.clone(),
+        };
+        loops.spawn_local(accept(entrance, listener, shutdown.clone()));
+    }
+    while loops.join_next().await.is_some() {}
+}
+
+fn directory(proxy: &Proxy, own: Option<usize>, port: u16) -> Directory {
+    let upstreams: Vec<_> = proxy
+        .upstreams
+        .iter()
+        .map(|upstream| &upstream.params)
+        .collect();
+    Directory::new(&proxy.server.hosts, &upstreams, own, port)
+}
+
+/// What the connections of one socket share.
+struct Entrance {
+    worker: Rc<Worker>,
+    directory: Rc<Directory>,
+    drain: Rc<Drain>,
+    /// Shutdown has begun: an answer is the last one of its connection.
+    is_leaving: Rc<Cell<bool>>,
+    seats: Seats,
+    turned_away: Seats,
+}
+
+async fn accept(entrance: Entrance, listener: TcpListener, shutdown: CancellationToken) {
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown.cancelled());
+    let mut pause = pin!(sleep_until(Instant::now()));
+    let mut failures = 0;
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_ended) = connections.join_next() => {}
+            () = &mut pause, if !pause.is_elapsed() => {}
+            accepted = listener.accept(), if pause.is_elapsed() => match accepted {
+                Ok((stream, _)) => {
+                    failures = 0;
+                    entrance.admit(stream, &mut connections);
+                }
+                Err(error) if is_of_the_peer(&error) => {}
+                Err(error) => {
+                    failures += 1;
+                    let wait = ACCEPT_BACKOFF.delay(failures, 1.0);
+                    pause.as_mut().reset(Instant::now() + wait);
+                    tracing::warn!(%error, wait_ms = wait.as_millis(), "connections cannot be accepted");
+                }
+            }
+        }
+    }
+    entrance.is_leaving.set(true);
+    entrance.admit_the_last(listener, &mut connections);
+    let deadline = entrance.worker.proxy.server.drain_timeout;
+    let drained = async {
+        // However the moment ends, the rest is for drain.
+        let _ = timeout(FAREWELL.min(deadline / 2), all_ended(&mut connections)).await;
+        entrance.drain.begin();
+        all_ended(&mut connections).await;
+    };
+    if timeout(deadline, drained).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "the drain deadline cuts connections off"
+        );
+        connections.shutdown().await;
+    }
+}
+
+async fn all_ended(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
+}
+
+impl Entrance {
+    /// Admits those whom the kernel has let in already, and closes the socket, which would reset them.
+    fn admit_the_last(&self, listener: TcpListener, connections: &mut JoinSet<()>) {
+        let Ok(listener) = listener.into_std() else {
+            return;
+        };
+        for _ in 0..BACKLOG {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    let stream = stream
+                        .set_nonblocking(true)
+                        .and_then(|()| TcpStream::from_std(stream));
+                    if let Ok(stream) = stream {
+                        self.admit(stream, connections);
+                    }
+                }
+                Err(error) if is_of_the_peer(&error) => {}
+                Err(_nobody_left) => break,
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, connections: &mut JoinSet<()>) {
+        // Without it an answer in two writes waits for a delayed acknowledgement.
+        let _ = stream.set_nodelay(true);
+        if let Some(seat) = self.seats.take() {
+            connections.spawn_local(self.serve(stream, seat));
+        } else if let Some(seat) = self.turned_away.take() {
+            let rejection = Rejection::overloaded();
+            let last_word = refuse(&self.worker, &rejection);
+            connections.spawn_local(async move {
+                connection::close_with(stream, &last_word).await;
+                drop(seat);
+            });
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, seat: Seat) -> impl Future<Output = ()> + 'static {
+        let worker = Rc::clone(&self.worker);
+        let directory = Rc::clone(&self.directory);
+        let drain = Rc::clone(&self.drain);
+        let is_leaving = Rc::clone(&self.is_leaving);
+        async move {
+            let server = &worker.proxy.server;
+            let limits = Limits {
+                header: server.header_timeout,
+                idle: server.idle_timeout,
+            };
+            let answer = |in_flight, request| {
+                let handling = handler::handle(
+                    Rc::clone(&worker),
+                    Rc::clone(&directory),
+                    in_flight,
+                    request,
+                );
+                let is_leaving = Rc::clone(&is_leaving);
+                // On the heap, so that it is there only while a request is: hyper keeps room for it on
+                // every idle connection otherwise.
+                Box::pin(async move {
+                    let mut response = handling.await;
+                    if is_leaving.get() {
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(CONNECTION, close);
+                    }
+                    response
+                })
+            };
+            let refuse = |code| refuse(&worker, &unread_head(code));
+            connection::serve(stream, limits, &drain, answer, refuse).await;
+            drop(seat);
+        }
+    }
+}
+
+/// Counts and logs what never became a request, and makes its answer.
+fn refuse(worker: &Worker, rejection: &Rejection) -> Bytes {
+    let id = worker.ids.next();
+    record::refused(worker, id, rejection.code, rejection.reason);
+    rejection.bytes(id)
+}
+
+fn unread_head(code: Code) -> Rejection {
+    let detail = match code {
+        Code::ClientTimeout => "The head of the request did not arrive in time.",
+        Code::HeadersTooLarge => "A head has at most 100 fields and 64 KiB.",
+        _ => "The head of the request is not valid HTTP/1.1.",
+    };
+    Rejection::new(code, detail).closing()
+}
+
+/// An error that says something about one connection, not about accepting.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+fn bind_address(
+    address: SocketAddr,
+    workers: usize,
+) -> io::Result<(Vec<net::TcpListener>, SocketAddr)> {
+    if workers == 1 {
+        let listener = listen(address, false)?;
+        let address = listener.local_addr()?;
+        return Ok((vec![listener], address));
+    }
+    // Sockets that share a port would share it with another process too, and each would get a part of
+    // the connections. One that does not share finds out that the port is taken.
+    let probe = socket(address, false)?;
+    let address = probe.local_addr()?.as_socket().unwrap_or(address);
+    drop(probe);
+    let listeners: io::Result<Vec<_>> = (0..workers).map(|_| listen(address, true)).collect();
+    Ok((listeners?, address))
+}
+
+fn listen(address: SocketAddr, shares_port: bool) -> io::Result<net::TcpListener> {
+    let socket = socket(address, shares_port)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if shares_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// A number of seats, for the whole process.
+#[derive(Clone, Debug)]
+struct Seats(Arc<AtomicUsize>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+struct Seat(Seats);
+
+impl Seats {
+    fn new(number: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(number)))
+    }
+
+    fn take(&self) -> Option<Seat> {
+        let one_less = |free: usize| free.checked_sub(1);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .ok()?;
+        Some(Seat(self.clone()))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

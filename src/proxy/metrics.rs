@@ -1,0 +1,473 @@
+//! The request, policy and upstream families of `/metrics`.
+//!
+//! Every label value comes from the configuration or from a closed set, so the number of series is
+//! bounded (R89). A request finds its counters by number: after the first use of each there is no
+//! label to hash and no lock to take.
+
+use std::sync::{Arc, OnceLock};
+
+use http::StatusCode;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, core::Collector,
+};
+
+use super::upstream::{UpstreamFamilies, UpstreamMetrics};
+use crate::{policy::Reason, scope::Scope};
+
+/// Before an upstream is chosen.
+const NO_UPSTREAM: &str = "_none";
+
+/// Before a route is found, or where none is.
+pub(super) const UNMATCHED: &str = "_unmatched";
+
+/// An application that left before it was answered; nginx's number for it.
+const ABANDONED: &str = "499";
+
+const DURATION_BUCKETS: [f64; 13] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+const OVERHEAD_BUCKETS: [f64; 11] = [
+    50e-6, 100e-6, 250e-6, 500e-6, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+];
+
+/// The statuses with a place of their own: 100 to 599.
+const FIRST_STATUS: u16 = 100;
+const STATUSES: usize = 500;
+
+/// How many reasons there are.
+const REASONS: usize = 11;
+
+/// What the metrics need to know of one upstream.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamLabels<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The name of its credential.
+    pub credential: &'a str,
+    /// The labels of its policy, by their index.
+    pub routes: &'a [Arc<str>],
+    /// How many of `routes`, from the first, are of explicit routes: their series exist from the start.
+    pub explicit: usize,
+}
+
+/// The `bursar_http_*`, `bursar_policy_*` and `bursar_upstream_*` families.
+pub struct ProxyMetrics {
+    connections: UpstreamFamilies,
+    none: UpstreamSeries,
+    upstreams: Vec<UpstreamSeries>,
+}
+
+/// The series of one upstream, or of the requests for which none was chosen.
+pub(super) struct UpstreamSeries {
+    /// `bursar_http_request_duration_seconds`.
+    pub(super) duration: Histogram,
+    /// `bursar_http_requests_in_flight`.
+    pub(super) in_flight: IntGauge,
+    /// `bursar_http_request_bytes_total`.
+    pub(super) request_bytes: IntCounter,
+    /// `bursar_http_response_bytes_total`.
+    pub(super) response_bytes: IntCounter,
+    /// `bursar_overhead_duration_seconds`.
+    pub(super) overhead: Histogram,
+    /// `bursar_upstream_unauthorized_total`.
+    pub(super) unauthorized: IntCounter,
+    /// `bursar_upstream_throttled_total`.
+    pub(super) throttled: IntCounter,
+    name: String,
+    credential: String,
+    families: Families,
+    routes: Vec<RouteSeries>,
+    unmatched: RouteSeries,
+    rate_limit_remaining: OnceLock<Gauge>,
+}
+
+/// The counters of one route label, each made at its first use.
+struct RouteSeries {
+    label: Arc<str>,
+    by_status: OnceLock<Box<[OnceLock<IntCounter>]>>,
+    abandoned: OnceLock<IntCounter>,
+    /// For statuses that HTTP does not know.
+    strange: OnceLock<IntCounter>,
+    by_reason: [OnceLock<IntCounter>; REASONS],
+}
+
+/// Cheap to clone: each family is a reference.
+#[derive(Clone)]
+struct Families {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    in_flight: IntGaugeVec,
+    request_bytes: IntCounterVec,
+    response_bytes: IntCounterVec,
+    overhead: HistogramVec,
+    decisions: IntCounterVec,
+    scope_denials: IntCounterVec,
+    mode: IntGaugeVec,
+    unauthorized: IntCounterVec,
+    throttled: IntCounterVec,
+    rate_limit_remaining: GaugeVec,
+}
+
+impl ProxyMetrics {
+    /// Makes the families, registers them, and makes the series of `upstreams`.
+    ///
+    /// # Errors
+    ///
+    /// When `registry` has a family of one of the names already.
+    pub fn new(registry: &Registry, upstreams: &[UpstreamLabels<'_>]) -> prometheus::Result<Self> {
+        let families = Families::register(registry)?;
+        let none = UpstreamLabels {
+            name: NO_UPSTREAM,
+            credential: "",
+            routes: &[],
+            explicit: 0,
+        };
+        Ok(Self {
+            connections: UpstreamFamilies::new(registry)?,
+            none: UpstreamSeries::new(&families, &none),
+            upstreams: upstreams
+                .iter()
+                .map(|labels| {
+                    families
+                        .mode
+                        .with_label_values(&[labels.name, "enforce"])
+                        .set(1);
+                    UpstreamSeries::new(&families, labels)
+                })
+                .collect(),
+        })
+    }
+
+    /// The series of the connections to the upstream called `name`.
+    pub(super) fn connections(&self, name: &str) -> UpstreamMetrics {
+        self.connections.upstream(name)
+    }
+
+    /// The series of the upstream with this number, or of no upstream.
+    pub(super) fn upstream(&self, index: Option<usize>) -> &UpstreamSeries {
+        index
+            .and_then(|index| self.upstreams.get(index))
+            .unwrap_or(&self.none)
+    }
+}
+
+impl UpstreamSeries {
+    fn new(families: &Families, labels: &UpstreamLabels<'_>) -> Self {
+        let name = &[labels.name];
+        let series = Self {
+            duration: families.duration.with_label_values(name),
+            in_flight: families.in_flight.with_label_values(name),
+            request_bytes: families.request_bytes.with_label_values(name),
+            response_bytes: families.response_bytes.with_label_values(name),
+            overhead: families.overhead.with_label_values(name),
+            unauthorized: families.unauthorized.with_label_values(name),
+            throttled: families.throttled.with_label_values(name),
+            name: labels.name.to_owned(),
+            credential: labels.credential.to_owned(),
+            families: families.clone(),
+            routes: labels
+                .routes
+                .iter()
+                .map(|label| RouteSeries::new(Arc::clone(label)))
+                .collect(),
+            unmatched: RouteSeries::new(UNMATCHED.into()),
+            rate_limit_remaining: OnceLock::new(),
+        };
+        for index in 0..labels.explicit.min(labels.routes.len()) {
+            series.requests(Some(index), Some(StatusCode::OK));
+            series.decisions(Some(index), Reason::Ok);
+            series.decisions(Some(index), Reason::Scope);
+        }
+        series
+    }
+
+    /// Counts a request in `bursar_http_requests_total`, by what the application was answered. No
+    /// status: it left before.
+    pub(super) fn count_request(&self, route: Option<usize>, status: Option<StatusCode>) {
+        self.requests(route, status).inc();
+    }
+
+    /// Counts a decision in `bursar_policy_decisions_total`.
+    pub(super) fn count_decision(&self, route: Option<usize>, reason: Reason) {
+        self.decisions(route, reason).inc();
+    }
+
+    fn requests(&self, route: Option<usize>, status: Option<StatusCode>) -> &IntCounter {
+        let route = self.route(route);
+        let (slot, code) = match &status {
+            Some(status) => match route.status(*status) {
+                Some(slot) => (slot, status.as_str()),
+                None => (&route.strange, "other"),
+            },
+            None => (&route.abandoned, ABANDONED),
+        };
+        slot.get_or_init(|| {
+            let labels = [&self.name, &*route.label, code];
+            self.families.requests.with_label_values(&labels)
+        })
+    }
+
+    fn decisions(&self, route: Option<usize>, reason: Reason) -> &IntCounter {
+        let route = self.route(route);
+        // Every reason has a place; a test counts them.
+        let slot = route.by_reason.get(reason as usize);
+        slot.unwrap_or(&route.strange).get_or_init(|| {
+            let decision = if reason == Reason::Ok {
+                "allow"
+            } else {
+                "deny"
+            };
+            let labels = [&self.name, &*route.label, decision, reason.as_str()];
+            self.families.decisions.with_label_values(&labels)
+        })
+    }
+
+    /// Counts a scope that was missing, in `bursar_policy_scope_denials_total`.
+    pub(super) fn scope_denied(&self, scope: &Scope) {
+        self.families
+            .scope_denials
+            .with_label_values(&[&self.credential, scope.as_str()])
+            .inc();
+    }
+
+    /// Notes the last `X-Rate-Limit-Remaining`. No series exists before the LMS has sent one: 0 would
+    /// be an alarm.
+    pub(super) fn set_rate_limit_remaining(&self, left: f64) {
+        let gauge = || {
+            self.families
+                .rate_limit_remaining
+                .with_label_values(&[&self.name])
+        };
+        self.rate_limit_remaining.get_or_init(gauge).set(left);
+    }
+
+    fn route(&self, index: Option<usize>) -> &RouteSeries {
+        index
+            .and_then(|index| self.routes.get(index))
+            .unwrap_or(&self.unmatched)
+    }
+}
+
+impl RouteSeries {
+    fn new(label: Arc<str>) -> Self {
+        Self {
+            label,
+            by_status: OnceLock::new(),
+            abandoned: OnceLock::new(),
+            strange: OnceLock::new(),
+            by_reason: [const { OnceLock::new() }; REASONS],
+        }
+    }
+
+    fn status(&self, status: StatusCode) -> Option<&OnceLock<IntCounter>> {
+        let slots = self
+            .by_status
+            .get_or_init(|| (0..STATUSES).map(|_| OnceLock::new()).collect());
+        let place = status.as_u16().checked_sub(FIRST_STATUS)?;
+        slots.get(usize::from(place))
+    }
+}
+
+impl Families {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
+        let int_gauge = |name: &str, help: &str, labels: &[&str]| {
+            register(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+        };
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            register(registry, HistogramVec::new(options, &["upstream"])?)
+        };
+        Ok(Self {
+            requests: counter(
+                "bursar_http_requests_total",
+                "Requests answered to applications, by HTTP status; 499: the application left before.",
+                &["upstream", "route", "code"],
+            )?,
+            duration: histogram(
+                "bursar_http_request_duration_seconds",
+                "Time from a request's head to the last byte of its answer.",
+                &DURATION_BUCKETS,
+            )?,
+            in_flight: int_gauge(
+                "bursar_http_requests_in_flight",
+                "Requests being served.",
+                &["upstream"],
+            )?,
+            request_bytes: counter(
+                "bursar_http_request_bytes_total",
+                "Bytes of requests read from applications, heads included.",
+                &["upstream"],
+            )?,
+            response_bytes: counter(
+                "bursar_http_response_bytes_total",
+                "Bytes of the bodies answered to applications.",
+                &["upstream"],
+            )?,
+            overhead: histogram(
+                "bursar_overhead_duration_seconds",
+                "Time added by bursar itself, without waiting for the application, a token or the LMS.",
+                &OVERHEAD_BUCKETS,
+            )?,
+            decisions: counter(
+                "bursar_policy_decisions_total",
+                "Decisions of policy about requests.",
+                &["upstream", "route", "decision", "reason"],
+            )?,
+            scope_denials: counter(
+                "bursar_policy_scope_denials_total",
+                "Requests refused because of this scope.",
+                &["credential", "scope"],
+            )?,
+            mode: int_gauge(
+                "bursar_policy_mode",
+                "1 for the mode in force.",
+                &["upstream", "mode"],
+            )?,
+            unauthorized: counter(
+                "bursar_upstream_unauthorized_total",
+                "401 answers of the LMS to a token of ours.",
+                &["upstream"],
+            )?,
+            throttled: counter(
+                "bursar_upstream_throttled_total",
+                "Answers by which the LMS asks for fewer requests.",
+                &["upstream"],
+            )?,
+            rate_limit_remaining: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "bursar_upstream_rate_limit_remaining",
+                        "The last X-Rate-Limit-Remaining of the LMS.",
+                    ),
+                    &["upstream"],
+                )?,
+            )?,
+        })
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    family: C,
+) -> prometheus::Result<C> {
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus::TextEncoder;
+
+    fn metrics() -> (Registry, ProxyMetrics) {
+        let registry = Registry::new();
+        let routes: [Arc<str>; 2] = ["grades".into(), "catalogue:users".into()];
+        let labels = UpstreamLabels {
+            name: "lms",
+            credential: "d2l",
+            routes: &routes,
+            explicit: 1,
+        };
+        let metrics = ProxyMetrics::new(&registry, &[labels]).unwrap();
+        (registry, metrics)
+    }
+
+    fn scrape(registry: &Registry) -> String {
+        TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap()
+    }
+
+    #[test]
+    fn the_series_of_explicit_routes_exist_from_the_start_and_no_others() {
+        let (registry, _metrics) = metrics();
+        let text = scrape(&registry);
+        assert!(
+            text.contains(
+                r#"bursar_http_requests_total{code="200",route="grades",upstream="lms"} 0"#
+            )
+        );
+        assert!(text.contains(
+            r#"bursar_policy_decisions_total{decision="allow",reason="ok",route="grades",upstream="lms"} 0"#
+        ));
+        assert!(text.contains(r#"bursar_policy_mode{mode="enforce",upstream="lms"} 1"#));
+        assert!(!text.contains("catalogue:users"));
+        assert!(!text.contains("bursar_upstream_rate_limit_remaining{"));
+    }
+
+    #[test]
+    fn a_series_is_found_again_by_its_numbers() {
+        let (registry, metrics) = metrics();
+        let series = metrics.upstream(Some(0));
+        for _ in 0..2 {
+            series.count_request(Some(1), Some(StatusCode::NOT_FOUND));
+            series.count_decision(None, Reason::NoRoute);
+        }
+        let text = scrape(&registry);
+        assert!(text.contains(
+            r#"bursar_http_requests_total{code="404",route="catalogue:users",upstream="lms"} 2"#
+        ));
+        assert!(text.contains(
+            r#"decisions_total{decision="deny",reason="no_route",route="_unmatched",upstream="lms"} 2"#
+        ));
+    }
+
+    #[test]
+    fn what_has_no_upstream_no_status_or_a_strange_one_has_a_series_too() {
+        let (registry, metrics) = metrics();
+        metrics.upstream(None).count_request(None, None);
+        let strange = StatusCode::from_u16(999).unwrap();
+        metrics
+            .upstream(Some(9))
+            .count_request(Some(9), Some(strange));
+        let text = scrape(&registry);
+        assert!(text.contains(r#"{code="499",route="_unmatched",upstream="_none"} 1"#));
+        assert!(text.contains(r#"{code="other",route="_unmatched",upstream="_none"} 1"#));
+    }
+
+    #[test]
+    fn every_reason_has_a_place() {
+        let reasons = [
+            Reason::Ok,
+            Reason::NoRoute,
+            Reason::Method,
+            Reason::Scope,
+            Reason::Path,
+            Reason::Deny,
+            Reason::Query,
+            Reason::Host,
+            Reason::Browser,
+            Reason::Framing,
+            Reason::Destination,
+        ];
+        assert_eq!(reasons.len(), REASONS);
+        for reason in reasons {
+            assert!((reason as usize) < REASONS);
+        }
+    }
+
+    #[test]
+    fn missing_scopes_are_counted_by_the_credential() {
+        let (registry, metrics) = metrics();
+        let scope = Scope::parse("a:b:c").unwrap();
+        metrics.upstream(Some(0)).scope_denied(&scope);
+        metrics.upstream(Some(0)).set_rate_limit_remaining(49_990.0);
+        let text = scrape(&registry);
+        assert!(
+            text.contains(r#"bursar_policy_scope_denials_total{credential="d2l",scope="a:b:c"} 1"#)
+        );
+        assert!(text.contains(r#"bursar_upstream_rate_limit_remaining{upstream="lms"} 49990"#));
+    }
+
+    #[test]
+    fn a_registry_takes_the_families_once() {
+        let (registry, _metrics) = metrics();
+        assert!(ProxyMetrics::new(&registry, &[]).is_err());
+    }
+}

@@ -1,0 +1,116 @@
+//! The body of a response on its way from the LMS.
+
+use std::{
+    fmt,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::{error::UpstreamError, idle::IdleTimer, pool::Lease, upload::Upload};
+
+/// A body from the LMS. Gives its connection back to the pool when it has been read to its end,
+/// and closes it otherwise. Trailers come as a frame, unfiltered.
+///
+/// A body that does not come whole ends in an error, never as if it were complete.
+pub struct UpstreamBody {
+    incoming: Incoming,
+    /// Until the exchange has ended, one way or the other.
+    lease: Option<Lease>,
+    idle: IdleTimer,
+    upload: Option<Rc<Upload>>,
+}
+
+impl UpstreamBody {
+    pub(super) fn new(
+        incoming: Incoming,
+        lease: Lease,
+        idle: Duration,
+        upload: Option<Rc<Upload>>,
+    ) -> Self {
+        let mut body = Self {
+            incoming,
+            lease: Some(lease),
+            idle: IdleTimer::new(idle),
+            upload,
+        };
+        if body.incoming.is_end_stream() {
+            body.finish();
+        }
+        body
+    }
+
+    fn finish(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+
+    fn fail(&mut self, error: UpstreamError) -> UpstreamError {
+        if let Some(lease) = self.lease.take() {
+            lease.fail(&error);
+        }
+        error
+    }
+
+    fn broken(&self, error: hyper::Error) -> UpstreamError {
+        match self.upload.as_ref().and_then(|upload| upload.fault()) {
+            Some(fault) => UpstreamError::Body(fault),
+            None => UpstreamError::from_lms(error),
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = UpstreamError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        let this = self.get_mut();
+        let Poll::Ready(next) = Pin::new(&mut this.incoming).poll_frame(cx) else {
+            let upload = this.upload.as_ref().map(|upload| upload.last_moved());
+            ready!(this.idle.poll_expired(cx, upload));
+            let limit = this.idle.limit();
+            return Poll::Ready(Some(Err(this.fail(UpstreamError::Timeout(limit)))));
+        };
+        Poll::Ready(match next {
+            Some(Ok(frame)) => {
+                this.idle.touch();
+                if this.incoming.is_end_stream() {
+                    this.finish();
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                let error = this.broken(error);
+                Some(Err(this.fail(error)))
+            }
+            None => {
+                this.finish();
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl fmt::Debug for UpstreamBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamBody").finish_non_exhaustive()
+    }
+}

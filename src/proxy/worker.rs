@@ -1,0 +1,122 @@
+//! What one worker thread has for itself.
+
+use std::{cell::Cell, sync::Arc};
+
+use http::HeaderValue;
+
+use super::{
+    LogRequests, Proxy, Upstream,
+    headers::RequestRules,
+    request_id::RequestIds,
+    upstream::{UpstreamClient, UpstreamMetrics},
+};
+use crate::random;
+
+/// Our name in `Via` (RFC 9110 section 7.6.3): random, so that two bursars in a row are no loop.
+#[derive(Clone, Debug)]
+pub(super) struct Pseudonym(Arc<str>);
+
+/// The state of one worker. Belongs to its thread.
+pub(super) struct Worker {
+    /// What it shares with the other workers.
+    pub(super) proxy: Arc<Proxy>,
+    /// By the number of the upstream.
+    pub(super) lanes: Vec<Lane>,
+    /// Ours.
+    pub(super) pseudonym: Pseudonym,
+    /// Numbers the requests.
+    pub(super) ids: RequestIds,
+    /// Counts the requests of which one in so many is logged.
+    sampled: Cell<u32>,
+}
+
+/// The way to one upstream.
+pub(super) struct Lane {
+    /// Its settings, policy and tokens.
+    pub(super) upstream: Arc<Upstream>,
+    /// This worker's connections to it.
+    pub(super) client: UpstreamClient,
+    /// What that client counts.
+    pub(super) metrics: UpstreamMetrics,
+    /// What becomes of the fields of its requests.
+    pub(super) rules: RequestRules,
+}
+
+impl Pseudonym {
+    /// A new one, for the whole process.
+    pub(super) fn random() -> Self {
+        let id = random::id128();
+        Self(format!("bursar-{}", id.get(..8).unwrap_or_default()).into())
+    }
+
+    /// As it stands in `Via`.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The whole `Via` entry.
+    fn via(&self) -> HeaderValue {
+        field_value(format!("1.1 {}", self.0))
+    }
+}
+
+impl Worker {
+    /// One of `proxy.server.workers`.
+    pub(super) fn new(proxy: Arc<Proxy>, pseudonym: Pseudonym) -> Self {
+        let workers = proxy.server.workers.max(1);
+        let lane = |upstream: &Arc<Upstream>| {
+            let params = &upstream.params;
+            let metrics = proxy.metrics.connections(&params.name);
+            let share = (params.max_connections / workers).max(1);
+            Lane {
+                upstream: Arc::clone(upstream),
+                client: UpstreamClient::new(params, share, Arc::clone(&proxy.clock), &metrics),
+                metrics,
+                rules: RequestRules {
+                    host: field_value(params.dialer.origin.authority()),
+                    via: pseudonym.via(),
+                    cookies: params.cookies,
+                },
+            }
+        };
+        Self {
+            lanes: proxy.upstreams.iter().map(lane).collect(),
+            ids: RequestIds::new(),
+            sampled: Cell::new(0),
+            pseudonym,
+            proxy,
+        }
+    }
+
+    /// Whether a request gets a log line; `notable`: it was denied or failed.
+    pub(super) fn is_logged(&self, notable: bool) -> bool {
+        notable
+            || match self.proxy.server.log_requests {
+                LogRequests::Denied => false,
+                LogRequests::All => true,
+                LogRequests::OneIn(many) => {
+                    let count = self.sampled.get().wrapping_add(1);
+                    self.sampled.set(count);
+                    count.checked_rem(many) == Some(0)
+                }
+            }
+    }
+}
+
+/// `text` is a host name with a port, or our own pseudonym: always a field value.
+fn field_value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pseudonym_is_a_token_and_differs_between_processes() {
+        let pseudonym = Pseudonym::random();
+        assert_eq!(pseudonym.as_str().len(), "bursar-".len() + 8);
+        assert_eq!(pseudonym.via(), format!("1.1 {}", pseudonym.as_str()));
+        assert_ne!(pseudonym.as_str(), Pseudonym::random().as_str());
+    }
+}
