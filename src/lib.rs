@@ -10,6 +10,7 @@
 //! towards the LMS. *Authorization server* (AS): who issues tokens. A *rejection* is any response
 //! that bursar made itself.
 
+pub mod admin;
 pub mod backoff;
 pub mod causes;
 pub mod clock;

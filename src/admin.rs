@@ -1,0 +1,147 @@
+//! The admin sockets: probes and metrics, control, and the public key set. None of them is the proxy's.
+//!
+//! | socket | who may call | serves |
+//! | --- | --- | --- |
+//! | `admin.listen` | anybody, by any name | `/livez`, `/startupz`, `/readyz`, `/metrics` |
+//! | `admin.control` | programs on this machine | `/api/v1/status`, `/.well-known/jwks.json` |
+//! | `admin.jwks_listen` | anybody, by any name | `/.well-known/jwks.json` |
+//!
+//! Everything else, and everything on the wrong socket, is 404. Nothing here waits for the
+//! authorization server or the LMS, and no answer holds a token, a key or a secret.
+
+pub mod build;
+mod guard;
+mod key_set;
+mod metrics;
+mod process;
+mod readiness;
+mod routes;
+mod server;
+mod status;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use prometheus::Registry;
+
+use crate::{
+    keys::{self, SigningKey},
+    telemetry::DropCounter,
+    token::{Readiness, TokenView},
+};
+use key_set::KeySet;
+use metrics::AdminMetrics;
+use readiness::Report;
+pub use server::{Addresses, BindError, Listeners, bind, serve};
+pub use status::{About, UpstreamAbout};
+
+/// `[admin]`.
+#[derive(Clone, Debug)]
+pub struct AdminParams {
+    /// Probes and metrics.
+    pub listen: SocketAddr,
+    /// API and key set; loopback.
+    pub control: SocketAddr,
+    /// The public key set and nothing else.
+    pub jwks_listen: Option<SocketAddr>,
+    /// What makes `/readyz` say yes.
+    pub ready_needs: ReadyNeeds,
+}
+
+/// `admin.ready_needs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadyNeeds {
+    /// Every warm token once; a later loss does not unready.
+    #[default]
+    FirstToken,
+    /// Every warm token now.
+    Token,
+    /// Nothing.
+    Nothing,
+}
+
+/// What the admin sockets ask of the running process, each time anew.
+pub trait AdminState: Send + Sync + 'static {
+    /// How far the process has come.
+    fn phase(&self) -> Phase;
+
+    /// Whether the warm tokens are there.
+    fn readiness(&self) -> Readiness;
+
+    /// What people may know about the tokens.
+    fn tokens(&self) -> Vec<TokenView>;
+}
+
+/// The life of the process, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The proxy's listeners are not up yet.
+    Starting,
+    /// Requests are served.
+    Serving,
+    /// Shutdown has begun; requests in flight are finished.
+    Draining,
+}
+
+/// Everything that the admin sockets answer from.
+pub struct Admin {
+    ready_needs: ReadyNeeds,
+    state: Arc<dyn AdminState>,
+    about: About,
+    key_set: KeySet,
+    registry: Registry,
+    metrics: AdminMetrics,
+    started_at: Duration,
+}
+
+/// Why the admin sockets have nothing to answer from: a bug, not a matter of configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// A metric family of the same name is registered already.
+    #[error("cannot register the metrics")]
+    Metrics(#[from] prometheus::Error),
+    /// The public key set cannot be written.
+    #[error("cannot write the public key set")]
+    KeySet(#[from] serde_json::Error),
+}
+
+impl Admin {
+    /// Registers its own metric families into `registry`, and serves all that is registered there.
+    ///
+    /// `signing_keys`: the signing keys in use. `started_at`: since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`].
+    pub fn new(
+        ready_needs: ReadyNeeds,
+        state: Arc<dyn AdminState>,
+        about: About,
+        signing_keys: &[Arc<SigningKey>],
+        registry: Registry,
+        log_drops: DropCounter,
+        started_at: Duration,
+    ) -> Result<Arc<Self>, AdminError> {
+        let readiness = {
+            let state = Arc::clone(&state);
+            move || Report::new(ready_needs, &*state)
+        };
+        let metrics = AdminMetrics::register(&registry, readiness, log_drops, started_at)?;
+        metrics.describe_config(&about.config_hash);
+        metrics.describe_keys(signing_keys);
+        Ok(Arc::new(Self {
+            ready_needs,
+            state,
+            about,
+            key_set: KeySet::new(&keys::public_key_set(signing_keys))?,
+            registry,
+            metrics,
+            started_at,
+        }))
+    }
+
+    fn readiness(&self) -> Report {
+        Report::new(self.ready_needs, &*self.state)
+    }
+}

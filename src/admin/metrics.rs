@@ -1,0 +1,166 @@
+//! The metric families of the process itself. What can change is computed when scraped.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use prometheus::{
+    IntCounterVec, IntGaugeVec, Opts, PullingGauge, Registry,
+    core::{Collector, Desc},
+    proto::{Counter, Metric, MetricFamily, MetricType},
+};
+
+use super::{build, process::ProcessCollector, readiness::Report};
+use crate::{keys::SigningKey, telemetry::DropCounter};
+
+/// The families that are set or counted; the others live in the registry alone.
+pub(super) struct AdminMetrics {
+    config_info: IntGaugeVec,
+    signing_key_info: IntGaugeVec,
+    jwks_requests: IntCounterVec,
+}
+
+impl AdminMetrics {
+    /// Registers all families into `registry`.
+    pub(super) fn register(
+        registry: &Registry,
+        readiness: impl Fn() -> Report + Clone + Send + Sync + 'static,
+        log_drops: DropCounter,
+        started_at: Duration,
+    ) -> Result<Self, prometheus::Error> {
+        let build_info = info(
+            registry,
+            "bursar_build_info",
+            "What this binary is.",
+            &["version", "revision", "crypto"],
+        )?;
+        build_info
+            .with_label_values(&[build::VERSION, build::REVISION, build::CRYPTO])
+            .set(1);
+
+        let is_ready = readiness.clone();
+        pulled(
+            registry,
+            "bursar_ready",
+            "Whether /readyz says yes (1) or no (0).",
+            move || is_ready().is_ready(),
+        )?;
+        pulled(
+            registry,
+            "bursar_draining",
+            "Whether shutdown has begun (1) or not (0).",
+            move || readiness().is_draining,
+        )?;
+
+        let jwks_requests = IntCounterVec::new(
+            Opts::new(
+                "bursar_jwks_requests_total",
+                "Requests for the public key set, by status.",
+            ),
+            &["code"],
+        )?;
+        registry.register(Box::new(jwks_requests.clone()))?;
+        for code in ["200", "304", "404"] {
+            jwks_requests.with_label_values(&[code]);
+        }
+
+        registry.register(Box::new(LogDropped::new(log_drops)?))?;
+        registry.register(Box::new(ProcessCollector::new(started_at)?))?;
+        Ok(Self {
+            config_info: info(
+                registry,
+                "bursar_config_info",
+                "The running configuration.",
+                &["hash"],
+            )?,
+            signing_key_info: info(
+                registry,
+                "bursar_signing_key_info",
+                "The keys that sign client assertions.",
+                &["kid", "alg", "state"],
+            )?,
+            jwks_requests,
+        })
+    }
+
+    /// Says which configuration runs.
+    pub(super) fn describe_config(&self, hash: &str) {
+        self.config_info.with_label_values(&[hash]).set(1);
+    }
+
+    /// Says which keys sign.
+    pub(super) fn describe_keys(&self, keys: &[Arc<SigningKey>]) {
+        for key in keys {
+            self.signing_key_info
+                .with_label_values(&[key.kid(), key.algorithm().as_str(), "active"])
+                .set(1);
+        }
+    }
+
+    /// Counts an answer about the key set.
+    pub(super) fn count_key_set_answer(&self, status: StatusCode) {
+        self.jwks_requests
+            .with_label_values(&[status.as_str()])
+            .inc();
+    }
+}
+
+fn info(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntGaugeVec, prometheus::Error> {
+    let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn pulled(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    value: impl Fn() -> bool + Send + Sync + 'static,
+) -> Result<(), prometheus::Error> {
+    let value = move || if value() { 1.0 } else { 0.0 };
+    registry.register(Box::new(PullingGauge::new(name, help, Box::new(value))?))
+}
+
+/// `bursar_log_dropped_total`: the log writer counts, this reads.
+struct LogDropped {
+    desc: Desc,
+    drops: DropCounter,
+}
+
+impl LogDropped {
+    fn new(drops: DropCounter) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            desc: Desc::new(
+                "bursar_log_dropped_total".to_owned(),
+                "Log lines lost because stderr was blocked or could not be written.".to_owned(),
+                Vec::new(),
+                std::collections::HashMap::new(),
+            )?,
+            drops,
+        })
+    }
+}
+
+impl Collector for LogDropped {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut value = Counter::default();
+        #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 lines")]
+        value.set_value(self.drops.get() as f64);
+        let mut metric = Metric::default();
+        metric.set_counter(value);
+        let mut family = MetricFamily::default();
+        family.set_name(self.desc.fq_name.clone());
+        family.set_help(self.desc.help.clone());
+        family.set_field_type(MetricType::COUNTER);
+        family.set_metric(vec![metric]);
+        vec![family]
+    }
+}

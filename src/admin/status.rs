@@ -1,0 +1,65 @@
+//! `/api/v1/status`: what people may know about a running bursar.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::Serialize;
+
+use super::{Addresses, Admin, Phase, build, readiness::Check};
+use crate::token::TokenView;
+
+/// What is fixed for the life of a configuration.
+#[derive(Clone, Debug, Serialize)]
+pub struct About {
+    /// The file that the configuration was read from.
+    pub config_path: Option<PathBuf>,
+    /// A short hash of the configuration, secrets left out.
+    pub config_hash: String,
+    /// Where applications connect.
+    pub listen: Vec<SocketAddr>,
+    /// Where the admin sockets are.
+    pub admin: Addresses,
+    /// In the order of the configuration.
+    pub upstreams: Vec<UpstreamAbout>,
+}
+
+/// One upstream.
+#[derive(Clone, Debug, Serialize)]
+pub struct UpstreamAbout {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `base_url`.
+    pub base_url: String,
+    /// The name of its credential.
+    pub credential: String,
+}
+
+/// The document.
+#[derive(Serialize)]
+pub(super) struct Status<'a> {
+    version: &'static str,
+    revision: &'static str,
+    phase: Phase,
+    ready: bool,
+    checks: Vec<Check>,
+    /// Unix seconds.
+    started_at: f64,
+    #[serde(flatten)]
+    about: &'a About,
+    tokens: Vec<TokenView>,
+}
+
+impl Admin {
+    pub(super) fn status(&self) -> Status<'_> {
+        let report = self.readiness();
+        Status {
+            version: build::VERSION,
+            revision: build::REVISION,
+            phase: self.state.phase(),
+            ready: report.is_ready(),
+            checks: report.checks,
+            started_at: self.started_at.as_secs_f64(),
+            about: &self.about,
+            tokens: self.state.tokens(),
+        }
+    }
+}
