@@ -15,6 +15,7 @@ pub mod backoff;
 pub mod causes;
 pub mod clock;
 pub mod code;
+pub mod config;
 pub mod dial;
 pub mod keys;
 pub mod oauth;

@@ -1,0 +1,81 @@
+//! The configuration: a [`Config`] that exists is valid.
+//!
+//! 1. [`locate`] finds the one file: `--config`, `BURSAR_CONFIG`, `./bursar.toml`, XDG, `/etc`.
+//! 2. `document` reads it with byte spans and goes on after syntax errors.
+//! 3. `environment` turns variables with `__` into settings.
+//! 4. figment merges the two and remembers where each value came from (`layers`).
+//! 5. `reader` hands out typed values by the table of keys and defaults in `schema`, and notes
+//!    each setting with its source. What nobody asked for is an unknown key.
+//! 6. `resolve` makes the parameters of the layers below: files read, keys loaded, policies built.
+//!
+//! No step stops at a problem: all of them are reported at once, with key, place, cause and remedy,
+//! and never with a secret's value ([`problem`], `redact`).
+
+mod document;
+mod environment;
+mod layers;
+pub mod load;
+pub mod locate;
+pub mod problem;
+mod reader;
+mod redact;
+mod resolve;
+mod schema;
+pub mod settings;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::{path::PathBuf, sync::Arc};
+
+use crate::{
+    admin::AdminParams,
+    policy::PolicySpec,
+    proxy::{ServerParams, UpstreamParams},
+    telemetry::LogParams,
+    token::{Ask, Credential},
+};
+
+pub use load::load;
+pub use locate::LoadOptions;
+pub use problem::{Problem, ProblemCode, Problems};
+pub use settings::{Setting, SettingSource, Settings};
+
+/// A configuration and what is worth knowing about it.
+pub struct Loaded {
+    /// Valid.
+    pub config: Config,
+    /// Every setting with its source, secrets left out: for `bursar config show`.
+    pub settings: Settings,
+    /// What works but deserves a look.
+    pub warnings: Vec<Problem>,
+    /// The file it was read from; `None`: environment only, or text handed in.
+    pub path: Option<PathBuf>,
+}
+
+/// The whole configuration, checked and resolved: files read, keys loaded, policies built.
+pub struct Config {
+    /// `[server]`.
+    pub server: ServerParams,
+    /// `[admin]`.
+    pub admin: AdminParams,
+    /// `[log]`.
+    pub log: LogParams,
+    /// `[credentials.*]`, in the order of the file.
+    pub credentials: Vec<Arc<Credential>>,
+    /// `[upstreams.*]`, in the order of the file.
+    pub upstreams: Vec<UpstreamConfig>,
+}
+
+/// One upstream, checked.
+pub struct UpstreamConfig {
+    /// For the data path.
+    pub params: UpstreamParams,
+    /// The policy was built from this once already, so building it again cannot fail.
+    pub policy: PolicySpec,
+    /// Its credential.
+    pub credential: Arc<Credential>,
+    /// What it asks that for.
+    pub ask: Ask,
+}

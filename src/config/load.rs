@@ -1,0 +1,79 @@
+//! From a file and an environment to a configuration, or to everything that is wrong with it.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Loaded, Problem, Problems,
+    document::Document,
+    environment,
+    layers::Layers,
+    locate::{self, LoadOptions},
+    problem::{self, Severity},
+    reader::Reader,
+    resolve,
+};
+use crate::secret;
+
+/// Loads, merges, checks and resolves a configuration. Reads the files that it names; opens no socket.
+///
+/// # Errors
+///
+/// Every problem at once.
+pub fn load(options: &LoadOptions) -> Result<Loaded, Problems> {
+    let (path, document, mut problems) = open(options)?;
+    let (variables, more) = environment::variables(&options.environment, document.as_ref());
+    problems.extend(more);
+    if document.is_none() && variables.is_empty() && problems.is_empty() {
+        return Err(Problems::new(vec![locate::nothing_found(options)]));
+    }
+    let broken_lines = document
+        .as_ref()
+        .map(|document| document.broken_lines.clone())
+        .unwrap_or_default();
+
+    let mut reader = Reader::new(Layers::merge(document, variables));
+    let config = resolve::config(&mut reader);
+    let (settings, more) = reader.finish();
+    let is_certain = |problem: &Problem| {
+        let line = problem.place().line();
+        broken_lines.is_empty()
+            || !(problem.code().is_absence()
+                || line.is_some_and(|line| broken_lines.contains(&line)))
+    };
+    problems.extend(more.into_iter().filter(is_certain));
+
+    let is_error = |problem: &Problem| problem.severity() == Severity::Error;
+    match config {
+        Some(config) if !problems.iter().any(is_error) => {
+            problem::sort(&mut problems);
+            Ok(Loaded {
+                config,
+                settings,
+                warnings: problems,
+                path,
+            })
+        }
+        _ => Err(Problems::new(problems)),
+    }
+}
+
+type Opened = (Option<PathBuf>, Option<Document>, Vec<Problem>);
+
+fn open(options: &LoadOptions) -> Result<Opened, Problems> {
+    if let Some((name, text)) = &options.text {
+        let directory = options.directory.clone().unwrap_or_default();
+        let (document, problems) = Document::parse(name.clone(), text, directory);
+        return Ok((None, Some(document), problems));
+    }
+    let Some((candidate, path)) = locate::find(options)
+        .and_then(|candidate| candidate.path.clone().map(|path| (candidate, path)))
+    else {
+        return Ok((None, None, Vec::new()));
+    };
+    let text = locate::read(&candidate, &path).map_err(|problem| Problems::new(vec![problem]))?;
+    let directory = path.parent().map(Path::to_owned).unwrap_or_default();
+    let name = path.strip_prefix(".").unwrap_or(&path);
+    let (mut document, problems) = Document::parse(name.display().to_string(), &text, directory);
+    document.exposure = secret::exposure(&path).map(|exposure| exposure.to_string());
+    Ok((Some(path), Some(document), problems))
+}

@@ -1,0 +1,82 @@
+//! From settings to the parameters of the layers below: files are read, keys loaded, policies built.
+
+mod claims;
+mod credential;
+mod file;
+mod route;
+mod scopes;
+mod server;
+mod upstream;
+
+use super::{Config, problem::ProblemCode, reader::Reader, value::Fault};
+use claims::Claims;
+use file::Files;
+
+/// Reads every section, whatever is wrong with the others. `None` only when a problem was noted.
+pub(super) fn config(reader: &mut Reader) -> Option<Config> {
+    let mut claims = Claims::default();
+    let secret_files = server::secret_files(reader);
+    let mut files = Files::new(secret_files);
+
+    let server = server::server(reader, &mut claims);
+    let admin = server::admin(reader, &mut claims);
+    let log = server::log(reader);
+
+    let credentials: Vec<_> = reader
+        .tables("credentials")
+        .into_iter()
+        .map(|(name, table)| credential::credential(reader, &mut files, name, table))
+        .collect();
+    let upstreams: Vec<_> = reader
+        .tables("upstreams")
+        .into_iter()
+        .map(|(name, table)| {
+            upstream::upstream(reader, &mut files, &mut claims, &credentials, &name, &table)
+        })
+        .collect();
+
+    if upstreams.is_empty() {
+        reader.fault_overall(Fault::new(
+            ProblemCode::NothingAllowed,
+            "there is no upstream",
+            "add [upstreams.NAME] with base_url, credential, catalogue and scopes; config.example.toml begins with one",
+        ));
+    }
+    // Where an upstream has problems, a misspelt `credential` may be one of them.
+    if upstreams.iter().all(Option::is_some) {
+        for unused in credentials.iter().filter(|draft| !draft.is_used()) {
+            unused.warn_unused(reader);
+        }
+    }
+    claims.check(reader);
+
+    let server = server?;
+    Some(Config {
+        server,
+        admin: admin?,
+        log: log?,
+        credentials: credentials
+            .into_iter()
+            .map(credential::Draft::into_credential)
+            .collect::<Option<_>>()?,
+        upstreams: upstreams.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+/// Names become metric labels and parts of variables: letters, digits, `_` and `-`.
+fn is_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() <= 63
+        && bytes
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+fn bad_name(name: &str) -> Fault {
+    Fault::new(
+        ProblemCode::InvalidName,
+        format!("{name:?} cannot be a name"),
+        "names are up to 63 letters, digits, `_` and `-`, and begin with a letter or a digit: metrics and logs speak of them",
+    )
+}

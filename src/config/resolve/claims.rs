@@ -1,0 +1,140 @@
+//! Addresses and names that only one may have.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::{
+    config::{
+        problem::ProblemCode,
+        reader::{Reader, Table},
+        value::{Fault, address::BaseUrl},
+    },
+    proxy::HostName,
+};
+
+/// Who claims what, gathered section by section.
+#[derive(Default)]
+pub(super) struct Claims {
+    listeners: Vec<(Table, &'static str, SocketAddr)>,
+    names: Vec<(Table, &'static str, HostName)>,
+    origins: Vec<(Table, BaseUrl)>,
+}
+
+impl Claims {
+    /// A listener binds an address.
+    pub(super) fn listener(&mut self, table: &Table, key: &'static str, address: SocketAddr) {
+        self.listeners.push((table.clone(), key, address));
+    }
+
+    /// An upstream answers to a name.
+    pub(super) fn name(&mut self, table: &Table, key: &'static str, name: HostName) {
+        self.names.push((table.clone(), key, name));
+    }
+
+    /// An upstream is at an origin, and answers to its authority.
+    pub(super) fn origin(&mut self, table: &Table, base: &BaseUrl) {
+        self.name(
+            table,
+            "base_url",
+            HostName {
+                host: base.origin.host.to_string(),
+                port: Some(base.origin.port),
+            },
+        );
+        self.origins.push((table.clone(), base.clone()));
+    }
+
+    /// Notes every claim that an earlier one excludes.
+    pub(super) fn check(&self, reader: &mut Reader) {
+        let mut earlier: Vec<&(Table, &str, SocketAddr)> = Vec::new();
+        for claim in &self.listeners {
+            let (table, key, address) = claim;
+            if let Some((other, other_key, _)) = earlier
+                .iter()
+                .find(|(.., other)| is_same_socket(*other, *address))
+            {
+                let fault = Fault::new(
+                    ProblemCode::ListenerConflict,
+                    format!("{address} is the address of {} too", other.key(other_key)),
+                    "give each listener a port of its own",
+                );
+                reader.fault(table, key, fault);
+            }
+            earlier.push(claim);
+        }
+
+        let mut earlier: Vec<&(Table, &str, HostName)> = Vec::new();
+        for claim in &self.names {
+            let (table, key, name) = claim;
+            if let Some((other, other_key, _)) = earlier.iter().find(|(other, _, other_name)| {
+                other.path() != table.path() && is_same_name(other_name, name)
+            }) {
+                let fault = Fault::new(
+                    ProblemCode::NameConflict,
+                    format!(
+                        "{:?} already selects another upstream, by {}",
+                        name.host,
+                        other.key(other_key)
+                    ),
+                    "a request's Host must select one upstream: make it one upstream, or remove the name from one of the two",
+                );
+                reader.fault(table, key, fault);
+            }
+            earlier.push(claim);
+        }
+
+        for (table, base) in &self.origins {
+            let own = self
+                .listeners
+                .iter()
+                .find(|(.., address)| base.is_loopback && address.port() == base.origin.port);
+            if let Some((other, key, _)) = own {
+                let fault = Fault::new(
+                    ProblemCode::Loop,
+                    format!("is a listener of this bursar ({})", other.key(key)),
+                    "write the URL of the LMS",
+                );
+                reader.fault(table, "base_url", fault);
+            }
+        }
+    }
+}
+
+/// Whether the second bind would fail, or take the first one's connections.
+fn is_same_socket(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |one: IpAddr, other: IpAddr| {
+        // The IPv6 wildcard takes IPv4 connections too.
+        one == other || (one.is_unspecified() && (one.is_ipv6() || other.is_ipv4()))
+    };
+    let (one_ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+    // Port 0 becomes a free one.
+    one.port() != 0
+        && one.port() == other.port()
+        && (covers(one_ip, other_ip) || covers(other_ip, one_ip))
+}
+
+/// A name without a port stands for whichever port the listener has.
+fn is_same_name(one: &HostName, other: &HostName) -> bool {
+    one.host == other.host
+        && match (one.port, other.port) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_listener_covers_the_addresses_of_its_port() {
+        let same =
+            |one: &str, other: &str| is_same_socket(one.parse().unwrap(), other.parse().unwrap());
+        assert!(same("127.0.0.1:80", "127.0.0.1:80"));
+        assert!(same("0.0.0.0:80", "127.0.0.1:80"));
+        assert!(same("127.0.0.1:80", "[::]:80"));
+        assert!(!same("127.0.0.1:80", "[::1]:80"));
+        assert!(!same("0.0.0.0:80", "[::1]:80"));
+        assert!(!same("127.0.0.1:80", "127.0.0.1:81"));
+        assert!(!same("127.0.0.1:0", "127.0.0.1:0"));
+    }
+}

@@ -1,0 +1,270 @@
+//! `[credentials.NAME]`.
+
+mod client;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http::HeaderValue;
+use zeroize::Zeroizing;
+
+use super::{Files, bad_name, is_name};
+use crate::{
+    config::{
+        document::parse_value,
+        problem::ProblemCode,
+        reader::{Preset, Reader, Table},
+        value::{
+            Fault,
+            quantity::{Period, Timeout},
+            word::{AuthMethod, Grant, Profile},
+        },
+    },
+    secret::{ExposeSecret, SecretString},
+    token::{Credential, RefreshAhead, Source, Timing},
+};
+
+/// A credential, even one with problems: upstreams may refer to it.
+pub(super) struct Draft {
+    /// Its name.
+    pub(super) name: String,
+    /// Its profile.
+    pub(super) profile: Option<Profile>,
+    /// Its grant.
+    pub(super) grant: Option<Grant>,
+    /// Itself, if there is nothing wrong with it.
+    pub(super) credential: Option<Arc<Credential>>,
+    table: Table,
+    is_used: AtomicBool,
+}
+
+impl Draft {
+    /// Notes that an upstream uses it.
+    pub(super) fn mark_used(&self) {
+        self.is_used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether any does.
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn into_credential(self) -> Option<Arc<Credential>> {
+        self.credential
+    }
+
+    pub(super) fn warn_unused(&self, reader: &mut Reader) {
+        let fault = Fault::new(
+            ProblemCode::UnusedCredential,
+            "no upstream uses this credential",
+            format!(
+                "name it in an upstream (credential = {:?}), or remove it",
+                self.name
+            ),
+        );
+        reader.fault_at_table(&self.table, "", fault.warning());
+    }
+}
+
+pub(super) fn credential(
+    reader: &mut Reader,
+    files: &mut Files,
+    name: String,
+    table: Table,
+) -> Draft {
+    if !is_name(&name) {
+        reader.fault_at_table(&table, "", bad_name(&name));
+    }
+    let profile = reader.get::<Profile>(&table, "profile");
+    let grant = profile
+        .and_then(|profile| reader.get_or::<Grant>(&table, "grant", profile.preset("grant")));
+    let parts = match (profile, grant) {
+        (Some(profile), Some(Grant::ClientCredentials)) => {
+            client_credentials(reader, files, &table, profile)
+        }
+        (Some(_), Some(Grant::Static)) => fixed(reader, files, &table),
+        // Which keys go together hangs on these two.
+        _ => {
+            reader.give_up(&table);
+            None
+        }
+    };
+    let credential = parts.map(|(source, timing, grant, auth_method)| {
+        Arc::new(Credential {
+            name: name.as_str().into(),
+            grant,
+            auth_method,
+            source,
+            timing,
+        })
+    });
+    Draft {
+        name,
+        profile,
+        grant,
+        credential,
+        table,
+        is_used: AtomicBool::new(false),
+    }
+}
+
+type Parts = (Source, Timing, &'static str, &'static str);
+
+fn client_credentials(
+    reader: &mut Reader,
+    files: &mut Files,
+    table: &Table,
+    profile: Profile,
+) -> Option<Parts> {
+    let client = client::client(reader, files, table, profile);
+    let default_lifetime = reader.get::<Timeout>(table, "default_lifetime");
+    let refresh_ahead = reader.get::<RefreshAhead>(table, "refresh_ahead");
+    let safety_margin = reader.get::<Period>(table, "safety_margin");
+    let wait = reader.get::<Period>(table, "wait");
+    let timing = Timing {
+        default_lifetime: default_lifetime?.0,
+        refresh_ahead: refresh_ahead?,
+        safety_margin: safety_margin?.0,
+        wait: wait?.0,
+    };
+    let (client, auth_method) = client?;
+    let auth_method = match auth_method {
+        AuthMethod::ClientSecretBasic => "client_secret_basic",
+        AuthMethod::PrivateKeyJwt => "private_key_jwt",
+    };
+    Some((
+        Source::Client(Box::new(client)),
+        timing,
+        "client_credentials",
+        auth_method,
+    ))
+}
+
+/// `grant = "static"`: a token that somebody else made, and that never expires as far as bursar knows.
+fn fixed(reader: &mut Reader, files: &Files, table: &Table) -> Option<Parts> {
+    let token = one_of_two(reader, files, table, "token", "token_file")?;
+    let Some(field) = bearer(&token) else {
+        let fault = Fault::new(
+            ProblemCode::SecretUnusable,
+            "is not a bearer token (RFC 6750 section 2.1)",
+            "set it to the token alone: no `Bearer`, no quotes, no blanks, at most 16 KiB",
+        );
+        let key = if table.has("token") {
+            "token"
+        } else {
+            "token_file"
+        };
+        reader.fault(table, key, fault);
+        return None;
+    };
+    // Nothing is ever renewed or waited for.
+    let timing = Timing {
+        default_lifetime: Duration::ZERO,
+        refresh_ahead: RefreshAhead::Before(Duration::ZERO),
+        safety_margin: Duration::ZERO,
+        wait: Duration::ZERO,
+    };
+    Some((Source::Static(field), timing, "static", "none"))
+}
+
+/// A secret that stands in the configuration, or better in a file of its own.
+fn one_of_two(
+    reader: &mut Reader,
+    files: &Files,
+    table: &Table,
+    inline: &'static str,
+    in_file: &'static str,
+) -> Option<SecretString> {
+    let has_both = table.has(inline) && table.has(in_file);
+    if has_both {
+        let fault = Fault::new(
+            ProblemCode::Conflict,
+            format!("`{inline}` is set too"),
+            format!("keep `{in_file}` and remove `{inline}`"),
+        );
+        reader.fault(table, in_file, fault);
+    } else if !table.has(inline) && !table.has(in_file) {
+        reader.missing(
+            table,
+            in_file,
+            &format!("name a file that holds it (or set `{inline}`)"),
+        );
+        return None;
+    }
+    let value = reader.get::<SecretString>(table, inline);
+    reader.warn_exposed(table, inline);
+    let content = files.secret(reader, table, in_file);
+    value.or(content).filter(|_| !has_both)
+}
+
+/// `Bearer …`, ready and sensitive.
+fn bearer(token: &SecretString) -> Option<HeaderValue> {
+    const LIMIT: usize = 16 * 1024;
+    let token = token.expose_secret();
+    let is_b64token = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
+    };
+    let unpadded = token.trim_end_matches('=');
+    if unpadded.is_empty() || token.len() > LIMIT || !unpadded.bytes().all(is_b64token) {
+        return None;
+    }
+    let field = Zeroizing::new(format!("Bearer {token}"));
+    let mut field = HeaderValue::from_str(&field).ok()?;
+    field.set_sensitive(true);
+    Some(field)
+}
+
+impl Profile {
+    /// What the profile sets unless a person does.
+    fn preset(self, key: &str) -> Option<Preset> {
+        let (profile, value) = match (self, key) {
+            (Self::Oauth2, "grant") => ("oauth2", r#""client_credentials""#),
+            (Self::Brightspace, "grant") => ("brightspace", r#""client_credentials""#),
+            (Self::Brightspace, "auth_method") => ("brightspace", r#""private_key_jwt""#),
+            (Self::Brightspace, "token_url") => (
+                "brightspace",
+                r#""https://auth.brightspace.com/core/connect/token""#,
+            ),
+            (Self::Instructure, "grant") => ("instructure", r#""client_credentials""#),
+            (Self::Instructure, "auth_method") => ("instructure", r#""client_secret_basic""#),
+            (Self::Instructure, "token_url") => (
+                "instructure",
+                r#""https://api-gateway.instructure.com/ids/auth/login""#,
+            ),
+            // What the identity service answers as scope is a description, not a list of permissions.
+            (Self::Instructure, "request_scopes") => ("instructure", "false"),
+            _ => return None,
+        };
+        Some(Preset {
+            value: parse_value(value)?,
+            from: format!("profile {profile}"),
+        })
+    }
+
+    /// The profile's default for an upstream's `request_scopes`.
+    pub(super) fn request_scopes(self) -> Option<Preset> {
+        self.preset("request_scopes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_b64token_characters_make_a_bearer_token() {
+        let of = |text: &str| bearer(&SecretString::from(text));
+        let field = of("abc.DEF-_~+/123==").unwrap();
+        assert_eq!(field.as_bytes(), b"Bearer abc.DEF-_~+/123==");
+        assert!(field.is_sensitive());
+        for wrong in ["", "==", "a b", "a\r\nX: y", "é", "a=b", "Bearer x"] {
+            assert!(of(wrong).is_none(), "{wrong:?}");
+        }
+        assert!(of(&"a".repeat(16 * 1024 + 1)).is_none());
+    }
+}

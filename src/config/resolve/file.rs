@@ -1,0 +1,121 @@
+//! The files that settings name: secrets and certificates.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use crate::{
+    config::{
+        problem::ProblemCode,
+        reader::{Reader, Table},
+        value::{Fault, check_secret, secret_file},
+    },
+    secret::{self, ExposeSecret, SecretFiles, SecretString},
+    tls::{self, TlsError, Trust},
+};
+
+/// Reads files; makes one TLS configuration per set of roots, however many servers share it.
+pub(super) struct Files {
+    rule: SecretFiles,
+    trusts: BTreeMap<(Option<PathBuf>, bool), Arc<rustls::ClientConfig>>,
+}
+
+impl Files {
+    /// `rule`: who else may read a secret.
+    pub(super) fn new(rule: SecretFiles) -> Self {
+        Self {
+            rule,
+            trusts: BTreeMap::new(),
+        }
+    }
+
+    /// The one-line secret in the file that `key` names; `None` when it is not set, or when a problem was noted.
+    pub(super) fn secret(
+        &self,
+        reader: &mut Reader,
+        table: &Table,
+        key: &str,
+    ) -> Option<SecretString> {
+        let secret = self.lines(reader, table, key)?;
+        if let Err(reason) = check_secret(secret.expose_secret()) {
+            let fault = Fault::new(
+                ProblemCode::SecretUnusable,
+                format!("what is in the file {reason}"),
+                "put the secret alone into the file, in one line",
+            );
+            reader.fault(table, key, fault);
+            return None;
+        }
+        Some(secret)
+    }
+
+    /// The same for a secret of several lines, such as a PEM key.
+    pub(super) fn lines(
+        &self,
+        reader: &mut Reader,
+        table: &Table,
+        key: &str,
+    ) -> Option<SecretString> {
+        let path = path(reader, table, key)?;
+        match secret::read_with_exposure(&path, self.rule) {
+            Ok(file) => {
+                if let Some(exposure) = &file.exposure {
+                    reader.fault(table, key, secret_file(exposure).warning());
+                }
+                Some(file.secret)
+            }
+            Err(error) => {
+                reader.fault(table, key, secret_file(&error));
+                None
+            }
+        }
+    }
+
+    /// The TLS configuration for the roots that `ca_file` names.
+    pub(super) fn tls(
+        &mut self,
+        reader: &mut Reader,
+        table: &Table,
+        ca_only: bool,
+    ) -> Option<Arc<rustls::ClientConfig>> {
+        let ca_file = path(reader, table, "ca_file");
+        if ca_file.is_none() && table.has("ca_file") {
+            return None;
+        }
+        let trust = (ca_file, ca_only);
+        if let Some(config) = self.trusts.get(&trust) {
+            return Some(Arc::clone(config));
+        }
+        let made = tls::client_config(&Trust {
+            ca_file: trust.0.as_deref(),
+            ca_only,
+        });
+        match made {
+            Ok(config) => {
+                self.trusts.insert(trust, Arc::clone(&config));
+                Some(config)
+            }
+            Err(error) => {
+                reader.fault(table, "ca_file", ca_fault(&error));
+                None
+            }
+        }
+    }
+}
+
+/// The file that a key names; a relative name is relative to the configuration file.
+fn path(reader: &mut Reader, table: &Table, key: &str) -> Option<PathBuf> {
+    let path = reader.get::<PathBuf>(table, key)?;
+    Some(reader.directory(table, key).join(path))
+}
+
+fn ca_fault(error: &TlsError) -> Fault {
+    let cause = std::error::Error::source(error);
+    let what = match cause {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    Fault::new(
+        ProblemCode::CaUnusable,
+        what,
+        "name a PEM file with the root certificates (-----BEGIN CERTIFICATE-----)",
+    )
+}

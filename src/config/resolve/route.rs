@@ -1,0 +1,213 @@
+//! `[[upstreams.NAME.routes]]`.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{
+    bad_name, is_name,
+    scopes::{self, Dialect},
+};
+use crate::{
+    config::{
+        problem::ProblemCode,
+        reader::{Reader, Table},
+        value::{
+            Fault, Text,
+            quantity::Size,
+            request::{Methods, Scopes},
+        },
+    },
+    policy::{Requirement, RouteSpec},
+    scope::ScopeSet,
+};
+
+/// A route, or what is left of one with problems.
+pub(super) enum Draft {
+    /// Nothing was wrong with it by itself.
+    Sound(RouteSpec),
+    /// A problem was noted; its path is still to be checked.
+    Faulty(RouteSpec),
+    /// A problem was noted, and there is no path.
+    Useless,
+}
+
+/// `others`: the names that are taken.
+pub(super) fn route(
+    reader: &mut Reader,
+    table: &Table,
+    dialect: Dialect,
+    others: &[Arc<str>],
+) -> Draft {
+    let path = reader.require::<Text>(
+        table,
+        "path",
+        r#"write a whole path of the LMS, as in "/api/{version}/users/{userId}""#,
+    );
+    let sound = spec(reader, table, dialect, others, path.as_ref());
+    match (sound, path) {
+        (Some(spec), _) => Draft::Sound(spec),
+        // A closed route is ambiguous with none, so only its path can be wrong.
+        (None, Some(path)) => Draft::Faulty(closed("".into(), Vec::new(), path.0)),
+        (None, None) => Draft::Useless,
+    }
+}
+
+fn closed(name: Arc<str>, methods: Vec<Method>, path: String) -> RouteSpec {
+    RouteSpec {
+        name,
+        methods,
+        path,
+        requirement: Requirement::All(ScopeSet::default()),
+        deny: true,
+        max_body: None,
+        encoded_slash: false,
+        query_allow: Vec::new(),
+    }
+}
+
+fn spec(
+    reader: &mut Reader,
+    table: &Table,
+    dialect: Dialect,
+    others: &[Arc<str>],
+    path: Option<&Text>,
+) -> Option<RouteSpec> {
+    let name = name(reader, table, others);
+    let deny = reader.get::<bool>(table, "deny");
+    if deny == Some(true) {
+        // Nothing passes, so all that says how it passes is left unread and refused.
+        let methods = reader.get::<Methods>(table, "methods");
+        let methods = match methods {
+            None if table.has("methods") => None,
+            methods => Some(methods.map(|methods| methods.0).unwrap_or_default()),
+        };
+        return Some(closed(name?, methods?, path?.0.clone()));
+    }
+
+    let methods = reader.require::<Methods>(
+        table,
+        "methods",
+        r#"name them, as in ["GET"]; HEAD goes where GET goes"#,
+    );
+    let requirement = requirement(reader, table, dialect);
+    let max_body = reader.get::<Size>(table, "max_body");
+    let is_max_body_sound = max_body.is_some() || !table.has("max_body");
+    let encoded_slash = reader.get::<bool>(table, "encoded_slash");
+    let query_allow = reader.get::<Vec<String>>(table, "query_allow");
+
+    if !is_max_body_sound {
+        return None;
+    }
+    Some(RouteSpec {
+        name: name?,
+        methods: methods?.0,
+        path: path?.0.clone(),
+        requirement: requirement?,
+        deny: deny?,
+        max_body: max_body.map(|size| size.0),
+        encoded_slash: encoded_slash?,
+        query_allow: query_allow?,
+    })
+}
+
+fn name(reader: &mut Reader, table: &Table, others: &[Arc<str>]) -> Option<Arc<str>> {
+    let name = reader.require::<Text>(
+        table,
+        "name",
+        "name the route: metrics, logs and answers speak of it",
+    )?;
+    if !is_name(&name.0) {
+        reader.fault(table, "name", bad_name(&name.0));
+        return None;
+    }
+    if others.iter().any(|other| **other == *name.0) {
+        let fault = Fault::new(
+            ProblemCode::InvalidName,
+            format!("another route of this upstream is called {:?}", name.0),
+            "give each route a name of its own",
+        );
+        reader.fault(table, "name", fault);
+        return None;
+    }
+    Some(name.0.into())
+}
+
+fn requirement(reader: &mut Reader, table: &Table, dialect: Dialect) -> Option<Requirement> {
+    let all = reader.get::<Scopes>(table, "scopes");
+    let any = reader.get::<Scopes>(table, "any_scope");
+    for (key, scopes) in [("scopes", &all), ("any_scope", &any)] {
+        if let Some(scopes) = scopes {
+            scopes::check_required(reader, table, key, &scopes.0, dialect);
+        }
+    }
+    match (table.has("scopes"), table.has("any_scope")) {
+        (true, true) => {
+            let fault = Fault::new(
+                ProblemCode::Conflict,
+                "`scopes` is set too",
+                "keep `scopes` if all are needed, `any_scope` if one is enough",
+            );
+            reader.fault(table, "any_scope", fault);
+            None
+        }
+        (true, false) => Some(Requirement::All(all?.0.into_iter().collect())),
+        (false, true) => {
+            let any = any?.0;
+            if any.is_empty() {
+                let fault = Fault::new(
+                    ProblemCode::InvalidScope,
+                    "is empty, so no token would ever be enough",
+                    "name the scopes of which one is enough; `scopes = []` says that none is needed",
+                );
+                reader.fault(table, "any_scope", fault);
+                return None;
+            }
+            Some(Requirement::Any(any.into_iter().collect()))
+        }
+        (false, false) => {
+            reader.missing(
+                table,
+                "scopes",
+                "name the scopes that the route needs; `scopes = []` says that it needs none, `deny = true` closes it",
+            );
+            None
+        }
+    }
+}
+
+/// Warns of a route that will always answer `insufficient_scope`.
+pub(super) fn warn_uncovered(
+    reader: &mut Reader,
+    table: &Table,
+    route: &RouteSpec,
+    allowlist: &ScopeSet,
+) {
+    let (key, missing) = match &route.requirement {
+        Requirement::All(scopes) => (
+            "scopes",
+            scopes
+                .iter()
+                .filter(|scope| !allowlist.covers(scope))
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+        ),
+        Requirement::Any(scopes) if scopes.iter().any(|scope| allowlist.covers(scope)) => return,
+        Requirement::Any(scopes) => (
+            "any_scope",
+            scopes.iter().map(ToString::to_string).collect(),
+        ),
+    };
+    if missing.is_empty() {
+        return;
+    }
+    let fault = Fault::new(
+        ProblemCode::UncoveredRoute,
+        format!(
+            "the allowlist of the upstream does not cover {}: every request is refused",
+            missing.join(", ")
+        ),
+        "add what is missing to `scopes` of the upstream, or remove the route",
+    );
+    reader.fault(table, key, fault.warning());
+}

@@ -1,0 +1,323 @@
+//! `[upstreams.NAME]`.
+
+use std::sync::Arc;
+
+use super::{
+    Claims, Files, bad_name,
+    credential::Draft,
+    is_name, route,
+    scopes::{self, Dialect},
+    server::loopback,
+};
+use crate::{
+    config::{
+        UpstreamConfig,
+        problem::ProblemCode,
+        reader::{Reader, Table},
+        value::{
+            Fault, Text,
+            address::BaseUrl,
+            quantity::{Connections, Timeout},
+            request::Scopes,
+            word::{Grant, Profile, TokenScope},
+        },
+    },
+    dial::Dialer,
+    policy::{Catalogue, Policy, PolicyProblem, PolicyProblemKind, PolicySpec},
+    proxy::{HostName, UpstreamParams},
+    scope::ScopeSet,
+    token::Ask,
+};
+
+pub(super) fn upstream(
+    reader: &mut Reader,
+    files: &mut Files,
+    claims: &mut Claims,
+    credentials: &[Draft],
+    name: &str,
+    table: &Table,
+) -> Option<UpstreamConfig> {
+    if !is_name(name) {
+        reader.fault_at_table(table, "", bad_name(name));
+    }
+    let credential = credential(reader, credentials, table);
+    let profile = credential.and_then(|credential| credential.profile);
+    let dialer = dialer(reader, files, claims, table);
+    let listen = listen(reader, claims, table);
+    let hosts = hosts(reader, claims, table);
+    let catalogue = reader.get::<Catalogue>(table, "catalogue");
+    let policy = policy(reader, table, catalogue, profile);
+    let ask = ask(reader, table, credential);
+
+    let response_timeout = reader.get::<Timeout>(table, "response_timeout");
+    let idle_timeout = reader.get::<Timeout>(table, "idle_timeout");
+    let pool_idle_timeout = reader.get::<Timeout>(table, "pool_idle_timeout");
+    let max_connections = reader.get::<Connections>(table, "max_connections");
+    let cookies = reader.get(table, "cookies");
+
+    let (spec, policy) = policy?;
+    let (send, per_route) = ask?;
+    if send && !per_route {
+        // All of it goes into one request.
+        if let Err(problem) = policy.check_ask() {
+            policy_fault(reader, table, &[], &problem);
+            return None;
+        }
+    }
+    Some(UpstreamConfig {
+        params: UpstreamParams {
+            name: name.into(),
+            dialer: dialer?,
+            hosts: hosts?,
+            listen: listen?,
+            response_timeout: response_timeout?.0,
+            idle_timeout: idle_timeout?.0,
+            pool_idle_timeout: pool_idle_timeout?.0,
+            max_connections: max_connections?.0,
+            cookies: cookies?,
+            catalogue: catalogue?,
+        },
+        policy: spec,
+        credential: Arc::clone(credential?.credential.as_ref()?),
+        ask: Ask {
+            scopes: policy.scopes_to_ask().clone(),
+            send,
+            per_route,
+        },
+    })
+}
+
+fn credential<'a>(
+    reader: &mut Reader,
+    credentials: &'a [Draft],
+    table: &Table,
+) -> Option<&'a Draft> {
+    let name = reader.require::<Text>(
+        table,
+        "credential",
+        "name one of [credentials.*]: its token goes to this upstream",
+    )?;
+    let found = credentials.iter().find(|draft| draft.name == name.0);
+    match found {
+        Some(draft) => draft.mark_used(),
+        None => {
+            let known: Vec<_> = credentials
+                .iter()
+                .map(|draft| draft.name.as_str())
+                .collect();
+            let help = if known.is_empty() {
+                format!("add [credentials.{}]", name.0)
+            } else {
+                format!("there are: {}", known.join(", "))
+            };
+            let fault = Fault::new(
+                ProblemCode::UnknownCredential,
+                format!("there is no credential {:?}", name.0),
+                help,
+            );
+            reader.fault(table, "credential", fault);
+        }
+    }
+    found
+}
+
+fn dialer(
+    reader: &mut Reader,
+    files: &mut Files,
+    claims: &mut Claims,
+    table: &Table,
+) -> Option<Dialer> {
+    let timeout = reader.get::<Timeout>(table, "connect_timeout");
+    let allow_plain_http = reader.get::<bool>(table, "allow_plain_http");
+    let base = reader.require::<BaseUrl>(
+        table,
+        "base_url",
+        r#"set it to the origin of the LMS, as in "https://school.example""#,
+    );
+    let Some(base) = base else {
+        // Whether these have a meaning hangs on the scheme.
+        let _ = reader.get::<bool>(table, "ca_only");
+        let _ = files.tls(reader, table, false);
+        return None;
+    };
+    claims.origin(table, &base);
+    if !base.origin.tls {
+        if !base.is_loopback && allow_plain_http == Some(false) {
+            let fault = Fault::new(
+                ProblemCode::PlainHttp,
+                "would send the token unencrypted",
+                "write https://; in a network that you trust, `allow_plain_http = true` lifts this for the upstream",
+            );
+            reader.fault(table, "base_url", fault);
+            return None;
+        }
+        return Some(Dialer {
+            origin: base.origin,
+            tls: None,
+            timeout: timeout?.0,
+        });
+    }
+    let ca_only = reader.get::<bool>(table, "ca_only");
+    if ca_only == Some(true) && !table.has("ca_file") {
+        reader.missing(table, "ca_file", "name the roots that `ca_only` leaves");
+        return None;
+    }
+    let tls = files.tls(reader, table, ca_only?)?;
+    Some(Dialer {
+        origin: base.origin,
+        tls: Some(tls),
+        timeout: timeout?.0,
+    })
+}
+
+/// The outer `None`: a problem was noted.
+#[expect(
+    clippy::option_option,
+    reason = "absent and invalid are different here, and the inner one is the parameter"
+)]
+fn listen(
+    reader: &mut Reader,
+    claims: &mut Claims,
+    table: &Table,
+) -> Option<Option<std::net::SocketAddr>> {
+    if !table.has("listen") {
+        return Some(None);
+    }
+    let why =
+        "would let other machines use the LMS with bursar's token: nothing asks them who they are";
+    loopback(reader, claims, table, "listen", why).map(Some)
+}
+
+fn hosts(reader: &mut Reader, claims: &mut Claims, table: &Table) -> Option<Vec<HostName>> {
+    let hosts = reader.get::<Vec<HostName>>(table, "hosts")?;
+    for host in &hosts {
+        claims.name(table, "hosts", host.clone());
+    }
+    Some(hosts)
+}
+
+fn policy(
+    reader: &mut Reader,
+    table: &Table,
+    catalogue: Option<Catalogue>,
+    profile: Option<Profile>,
+) -> Option<(PolicySpec, Policy)> {
+    let dialect = Dialect::of(catalogue.unwrap_or_default(), profile);
+    let mut is_sound = catalogue.is_some();
+    let scopes = reader.get::<Scopes>(table, "scopes");
+    if let Some(scopes) = &scopes {
+        scopes::check_allowlist(reader, table, &scopes.0, dialect);
+    }
+    is_sound &= scopes.is_some();
+    let allowlist = scopes.map(|scopes| scopes.0.into_iter().collect::<ScopeSet>());
+
+    let mut routes = Vec::new();
+    let mut tables = Vec::new();
+    let mut names = Vec::new();
+    for item in reader.items(table, "routes") {
+        let route = match route::route(reader, &item, dialect, &names) {
+            route::Draft::Sound(route) => route,
+            route::Draft::Faulty(route) => {
+                is_sound = false;
+                route
+            }
+            route::Draft::Useless => {
+                is_sound = false;
+                continue;
+            }
+        };
+        if let Some(allowlist) = &allowlist {
+            route::warn_uncovered(reader, &item, &route, allowlist);
+        }
+        names.push(Arc::clone(&route.name));
+        routes.push(route);
+        tables.push(item);
+    }
+    let has_routes = !routes.is_empty() || table.has("routes");
+    if catalogue == Some(Catalogue::None) && !has_routes {
+        let fault = Fault::new(
+            ProblemCode::NothingAllowed,
+            "allows nothing: it has no catalogue and no routes",
+            format!(
+                r#"set catalogue = "brightspace", "canvas" or "dap", or add [[{}]]"#,
+                table.key("routes")
+            ),
+        );
+        reader.fault_at_table(table, "", fault);
+        return None;
+    }
+
+    // Also where something is wrong already: the paths are checked all the same.
+    let spec = PolicySpec {
+        catalogue: catalogue.unwrap_or_default(),
+        allowlist: allowlist.unwrap_or_default(),
+        routes,
+    };
+    match Policy::build(&spec) {
+        Ok(policy) => is_sound.then_some((spec, policy)),
+        Err(problems) => {
+            for problem in &problems {
+                policy_fault(reader, table, &tables, problem);
+            }
+            None
+        }
+    }
+}
+
+/// Gives a problem of the policy the place of the route that it speaks of.
+fn policy_fault(reader: &mut Reader, upstream: &Table, routes: &[Table], problem: &PolicyProblem) {
+    let what = problem.kind.to_string();
+    let route = problem.route.and_then(|index| routes.get(index));
+    let Some(route) = route else {
+        let fault = Fault::new(
+            ProblemCode::InvalidPolicy,
+            what,
+            "narrow the allowlist, or change the routes",
+        );
+        reader.fault(upstream, "scopes", fault);
+        return;
+    };
+    let fault = if let PolicyProblemKind::Template(_) = problem.kind {
+        Fault::new(
+            ProblemCode::InvalidPath,
+            what,
+            "write a whole path of the LMS, as in \"/api/{version}/users/{userId}\"; {*rest} at the end takes the tail",
+        )
+    } else if let PolicyProblemKind::Ambiguous { .. } = problem.kind {
+        Fault::new(
+            ProblemCode::AmbiguousRoutes,
+            what,
+            "make one of the two more specific, or remove it",
+        )
+    } else {
+        Fault::new(ProblemCode::InvalidPolicy, what, "change the route")
+    };
+    reader.fault(route, "path", fault);
+}
+
+/// Whether a `scope` parameter is sent, and whether each scope set has a token of its own.
+fn ask(reader: &mut Reader, table: &Table, credential: Option<&Draft>) -> Option<(bool, bool)> {
+    let token_scope = reader.get::<TokenScope>(table, "token_scope");
+    let profile = credential.and_then(|credential| credential.profile);
+    let preset = profile.and_then(Profile::request_scopes);
+    let request_scopes = reader.get_or::<bool>(table, "request_scopes", preset);
+    let (token_scope, send) = (token_scope?, request_scopes?);
+
+    let is_static = credential.and_then(|credential| credential.grant) == Some(Grant::Static);
+    let per_route = token_scope == TokenScope::Route;
+    if per_route && (is_static || !send) {
+        let why = if is_static {
+            "a static token cannot be narrowed"
+        } else {
+            "request_scopes = false, so no narrower token can be asked for"
+        };
+        let fault = Fault::new(
+            ProblemCode::Conflict,
+            why,
+            r#"set token_scope = "upstream""#,
+        );
+        reader.fault(table, "token_scope", fault);
+        return None;
+    }
+    Some((send && !is_static, per_route))
+}

@@ -1,0 +1,165 @@
+//! Keys whose value is one of a few words.
+
+use figment::value::Value;
+use tracing_subscriber::filter::Targets;
+
+use super::{Fault, FromValue, nearest, string};
+use crate::{
+    admin::ReadyNeeds, config::problem::ProblemCode, keys::Algorithm, policy::Catalogue,
+    secret::SecretFiles, telemetry::LogFormat,
+};
+
+/// `server.mode`: there is only one so far.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) struct Enforce;
+
+/// `profile`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum Profile {
+    /// No presets but those of the standard.
+    Oauth2,
+    /// D2L Brightspace, server to server.
+    Brightspace,
+    /// The Instructure identity service.
+    Instructure,
+}
+
+/// `grant`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum Grant {
+    /// RFC 6749 section 4.4.
+    ClientCredentials,
+    /// A token that somebody else made.
+    Static,
+}
+
+/// `auth_method`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum AuthMethod {
+    /// RFC 6749 section 2.3.1.
+    ClientSecretBasic,
+    /// RFC 7523 section 2.2.
+    PrivateKeyJwt,
+}
+
+/// `audience_form`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum AudienceForm {
+    /// `"aud": "…"`.
+    String,
+    /// `"aud": ["…"]`.
+    Array,
+}
+
+/// `token_scope`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum TokenScope {
+    /// One token with all that the upstream may need.
+    Upstream,
+    /// One token per needed scope set.
+    Route,
+}
+
+macro_rules! words {
+    ($type:ty: $($word:literal => $value:expr),+; later: [$($later:literal),*]) => {
+        impl FromValue for $type {
+            fn from_value(value: &Value) -> Result<Self, Fault> {
+                let known = &[$($word),+];
+                let text = string(value, &one_of(known))?;
+                match text {
+                    $($word => Ok($value),)+
+                    _ => Err(no_word(text, known, &[$($later),*])),
+                }
+            }
+        }
+    };
+}
+
+words!(Enforce: "enforce" => Self; later: ["report", "learn"]);
+words!(SecretFiles: "private" => Self::Private, "any" => Self::Any; later: []);
+words!(ReadyNeeds: "first_token" => Self::FirstToken, "token" => Self::Token, "nothing" => Self::Nothing; later: []);
+words!(LogFormat: "auto" => Self::Auto, "text" => Self::Text, "json" => Self::Json; later: []);
+words!(Profile: "oauth2" => Self::Oauth2, "brightspace" => Self::Brightspace, "instructure" => Self::Instructure;
+    later: ["brightspace-id-key", "ltiaas", "canvas", "canvas-lti", "brightspace-lti", "blackboard-lti", "blackboard", "moodle"]);
+words!(Grant: "client_credentials" => Self::ClientCredentials, "static" => Self::Static;
+    later: ["authorization_code", "jwt_bearer", "id_key"]);
+words!(AuthMethod: "client_secret_basic" => Self::ClientSecretBasic, "private_key_jwt" => Self::PrivateKeyJwt;
+    later: ["client_secret_post", "client_secret_jwt", "none", "federated"]);
+words!(AudienceForm: "string" => Self::String, "array" => Self::Array; later: []);
+words!(TokenScope: "upstream" => Self::Upstream, "route" => Self::Route; later: []);
+words!(Catalogue: "brightspace" => Self::Brightspace, "canvas" => Self::Canvas, "dap" => Self::Dap, "none" => Self::None; later: []);
+words!(Algorithm: "RS256" => Self::Rs256, "PS256" => Self::Ps256, "ES256" => Self::Es256, "ES384" => Self::Es384, "EdDSA" => Self::EdDsa; later: []);
+
+fn one_of(words: &[&str]) -> String {
+    let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+    match words.as_slice() {
+        [only] => only.clone(),
+        _ => format!("one of {}", words.join(", ")),
+    }
+}
+
+fn no_word(text: &str, known: &[&str], later: &[&str]) -> Fault {
+    if later.contains(&text) {
+        return Fault::new(
+            ProblemCode::Unsupported,
+            format!("{text:?} comes with a later version"),
+            format!("this version knows {}", one_of(known)),
+        );
+    }
+    let help = match nearest(text, known) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!("write {}", one_of(known)),
+    };
+    Fault::invalid(format!("{text:?} is not known"), help)
+}
+
+/// `log.level`: a level, and levels of modules.
+impl FromValue for Targets {
+    fn from_value(value: &Value) -> Result<Self, Fault> {
+        let text = string(value, r#"a level such as "info""#)?;
+        let fault = || {
+            Fault::invalid(
+                format!("{text:?} is not a log level"),
+                r#"write "error", "warn", "info", "debug" or "trace", and levels of modules behind a comma: "info,bursar::token=debug""#,
+            )
+        };
+        // The parser takes a bare word that is no level for a module whose every line is wanted.
+        let is_level = |word: &str| {
+            matches!(
+                word.to_ascii_lowercase().as_str(),
+                "off" | "error" | "warn" | "info" | "debug" | "trace"
+            )
+        };
+        let is_sound = text.split(',').all(|part| match part.split_once('=') {
+            Some((target, level)) => !target.trim().is_empty() && is_level(level.trim()),
+            None => is_level(part.trim()),
+        });
+        if !is_sound {
+            return Err(fault());
+        }
+        text.replace(' ', "").parse().map_err(|_| fault())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_of_a_later_version_is_told_from_a_misspelt_one() {
+        let later = Enforce::from_value(&Value::from("report")).unwrap_err();
+        assert!(format!("{later:?}").contains("comes with a later version"));
+        let misspelt = Profile::from_value(&Value::from("brightspce")).unwrap_err();
+        assert!(format!("{misspelt:?}").contains("did you mean"));
+    }
+
+    #[test]
+    fn a_log_level_is_not_taken_for_a_module() {
+        let of = |text: &str| Targets::from_value(&Value::from(text));
+        assert!(of("info").is_ok());
+        assert!(of("info, bursar::token=debug").is_ok());
+        assert!(of("loud").is_err());
+        assert!(of("info,bursar=loud").is_err());
+        assert!(of("").is_err());
+    }
+}
