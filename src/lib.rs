@@ -11,6 +11,7 @@
 //! that bursar made itself.
 
 pub mod admin;
+pub mod app;
 pub mod backoff;
 pub mod causes;
 pub mod clock;
@@ -18,6 +19,7 @@ pub mod code;
 pub mod config;
 pub mod dial;
 pub mod keys;
+pub mod mock;
 pub mod oauth;
 pub mod policy;
 pub mod problem;

@@ -1,0 +1,160 @@
+//! The LMS's API: who may call, how often, with which scopes. What is answered then is in [`super::resources`].
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+
+use super::{
+    catalogue::Matched,
+    reply, resources, scopes,
+    store::{Budget, REQUEST_COST, State},
+};
+use crate::scope::ScopeSet;
+
+const PREFIX: &str = "/d2l/api/";
+
+/// Opens the routes that have no scope of their own.
+const FALLBACK_SCOPE: &str = "core:*:*";
+
+/// The type of Brightspace's answer to a token that it does not accept.
+const INVALID_TOKEN: &str = "http://docs.valence.desire2learn.com/res/apiprop.html#invalid-token";
+
+/// A problem without a type of its own (RFC 9457 section 4.2.1).
+const PLAIN: &str = "about:blank";
+
+const REMAINING: HeaderName = HeaderName::from_static("x-rate-limit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-rate-limit-reset");
+const COST: HeaderName = HeaderName::from_static("x-request-cost");
+
+/// Answers an API call.
+pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let now = state.clock.now();
+    let limit = state.credits_per_minute;
+    let granted = bearer(request.headers()).and_then(|token| state.store().granted(token, now));
+    let Some(granted) = granted else {
+        let budget = state.store().budget(limit, now);
+        let refused = reply::problem(
+            StatusCode::UNAUTHORIZED,
+            INVALID_TOKEN,
+            "Couldn't parse token",
+        );
+        return with_budget(refused, budget);
+    };
+    let spent = state.store().spend(limit, now);
+    match spent {
+        Ok(budget) => with_budget(authorize(state, request, &granted).await, budget),
+        Err(budget) => throttled(budget),
+    }
+}
+
+async fn authorize(
+    state: &State,
+    request: Request<Incoming>,
+    granted: &ScopeSet,
+) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    if !starts_with_ignoring_case(path, PREFIX) {
+        return not_found();
+    }
+    let Some(matched) = state.catalogue.find(request.method(), path) else {
+        return unlisted(state, &request, granted);
+    };
+    if !matched.route.required.is_met_by(granted) {
+        return insufficient_scope();
+    }
+    if let Some(refused) = staged_refusal(&matched) {
+        return refused;
+    }
+    let (head, body) = request.into_parts();
+    let Some(body) = read(body).await else {
+        return reply::problem(StatusCode::BAD_REQUEST, PLAIN, "The body broke off");
+    };
+    resources::answer(state, &matched, &head, &body)
+}
+
+/// A path that the table does not list.
+fn unlisted(
+    state: &State,
+    request: &Request<Incoming>,
+    granted: &ScopeSet,
+) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    if state.catalogue.knows(path) {
+        // Another method is served there: nothing that a scope could open.
+        return not_found();
+    }
+    if !scopes::cover(granted, FALLBACK_SCOPE) {
+        return insufficient_scope();
+    }
+    resources::unlisted(request.method(), path).unwrap_or_else(not_found)
+}
+
+/// An identifier of 403 or 404 stands for what the service user may not see, or what is not there: so that an application
+/// can be shown either.
+fn staged_refusal(matched: &Matched<'_>) -> Option<Response<Full<Bytes>>> {
+    let has = |wanted: &str| matched.parameters.values().any(|value| value == wanted);
+    if has("403") {
+        // Other words than for a missing scope: it is the role that lacks a permission.
+        Some(reply::problem(
+            StatusCode::FORBIDDEN,
+            PLAIN,
+            "Not Authorized",
+        ))
+    } else if has("404") {
+        Some(not_found())
+    } else {
+        None
+    }
+}
+
+/// The whole body, up to what is kept of it: uploads are taken in and dropped. `None`: it broke off.
+async fn read(mut body: Incoming) -> Option<Vec<u8>> {
+    let mut kept = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.ok()?.into_data() {
+            let room = resources::MAX_BODY.saturating_sub(kept.len());
+            kept.extend(data.into_iter().take(room));
+        }
+    }
+    Some(kept)
+}
+
+fn bearer(fields: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = fields
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+fn starts_with_ignoring_case(text: &str, prefix: &str) -> bool {
+    text.get(..prefix.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+fn insufficient_scope() -> Response<Full<Bytes>> {
+    reply::problem(StatusCode::FORBIDDEN, PLAIN, "Insufficient scope to call")
+}
+
+fn not_found() -> Response<Full<Bytes>> {
+    reply::problem(StatusCode::NOT_FOUND, PLAIN, "Resource Not Found")
+}
+
+/// The three rate limit fields, which every answer but a 429 has.
+fn with_budget(mut response: Response<Full<Bytes>>, budget: Budget) -> Response<Full<Bytes>> {
+    let fields = response.headers_mut();
+    fields.insert(REMAINING, HeaderValue::from(budget.remaining));
+    fields.insert(RESET, HeaderValue::from(budget.reset_seconds));
+    fields.insert(COST, HeaderValue::from(REQUEST_COST));
+    response
+}
+
+fn throttled(budget: Budget) -> Response<Full<Bytes>> {
+    let mut response = reply::empty(StatusCode::TOO_MANY_REQUESTS);
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from(budget.reset_seconds));
+    response
+}

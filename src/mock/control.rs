@@ -1,0 +1,52 @@
+//! The strings that tests and demonstrations pull.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{keys::KeySource, store::State};
+
+/// Steers a running mock. Cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    state: Arc<State>,
+}
+
+/// While it lives, token requests wait before they are looked at. Several gates are open when all are.
+pub struct Gate {
+    state: Arc<State>,
+}
+
+impl Control {
+    pub(super) fn new(state: Arc<State>) -> Self {
+        Self { state }
+    }
+
+    /// The lifetime of the next token that is issued, and of that one only.
+    pub fn set_next_lifetime(&self, lifetime: Duration) {
+        self.state.store().set_next_lifetime(lifetime);
+    }
+
+    /// Makes every token so far invalid: the next call with one gets the LMS's 401.
+    pub fn revoke_tokens(&self) {
+        self.state.store().revoke_tokens();
+    }
+
+    /// Holds token requests back until the gate is dropped.
+    #[must_use]
+    pub fn hold_token_requests(&self) -> Gate {
+        self.state.gates.send_modify(|closed| *closed += 1);
+        Gate {
+            state: Arc::clone(&self.state),
+        }
+    }
+
+    /// Changes where the client's keys come from, and forgets those already known.
+    pub fn set_keys(&self, source: KeySource) {
+        self.state.keys.replace(source);
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.state.gates.send_modify(|closed| *closed -= 1);
+    }
+}

@@ -1,0 +1,303 @@
+//! What the mock remembers: its registration, the tokens that it issued, assertions already used, credits spent, and
+//! the grades that were written.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jsonwebtoken::EncodingKey;
+use tokio::sync::watch;
+
+use super::{MockParams, TOKEN_PATH, catalogue::Catalogue, counters::Counters, keys::Keys};
+use crate::{
+    clock::{Clock, Moment},
+    random,
+    scope::ScopeSet,
+    secret::SecretString,
+};
+
+/// What one API call costs, in credits.
+pub(super) const REQUEST_COST: u32 = 10;
+
+/// The budget is counted per minute.
+const WINDOW: Duration = Duration::from_mins(1);
+
+/// When there are more tokens than this, the dead ones are forgotten. Until then they are kept, so that
+/// [`Store::finds_token_in`] knows them.
+const MAX_TOKENS: usize = 1_000;
+
+/// Grades beyond this number push out the oldest: a long-lived mock must not grow for ever.
+const MAX_GRADES: usize = 10_000;
+
+/// Everything that the connections of one mock share.
+pub(super) struct State {
+    pub(super) address: SocketAddr,
+    pub(super) client_id: String,
+    pub(super) secret: Option<SecretString>,
+    pub(super) registered: ScopeSet,
+    pub(super) audiences: Vec<String>,
+    pub(super) lifetime: Duration,
+    pub(super) credits_per_minute: u32,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) keys: Keys,
+    pub(super) catalogue: Catalogue,
+    /// Signs access tokens. Nobody but the mock reads them, so a key that both signs and verifies will do.
+    pub(super) token_key: EncodingKey,
+    /// How many gates are closed.
+    pub(super) gates: watch::Sender<usize>,
+    pub(super) counters: watch::Sender<Counters>,
+    store: Mutex<Store>,
+}
+
+/// What changes with each request.
+pub(super) struct Store {
+    tokens: HashMap<String, Issued>,
+    /// Of the next token, instead of the usual one.
+    next_lifetime: Option<Duration>,
+    used_assertions: HashMap<String, Duration>,
+    grades: BTreeMap<GradeKey, serde_json::Value>,
+    grades_by_age: VecDeque<GradeKey>,
+    spent: u32,
+    window_start: Duration,
+}
+
+/// A token's rights and life.
+struct Issued {
+    granted: ScopeSet,
+    expires: Moment,
+    revoked: bool,
+}
+
+/// Org unit, grade object and user.
+pub(super) type GradeKey = (String, String, String);
+
+/// Credits left, and seconds until they are full again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Budget {
+    pub(super) remaining: u32,
+    pub(super) reset_seconds: u64,
+}
+
+impl State {
+    pub(super) fn new(params: MockParams, address: SocketAddr) -> Self {
+        let mut token_key = [0_u8; 32];
+        random::fill(&mut token_key);
+        Self {
+            address,
+            client_id: params.client.id,
+            secret: params.client.secret,
+            registered: params.client.scopes,
+            audiences: params.audiences,
+            lifetime: params.token_lifetime,
+            credits_per_minute: params.credits_per_minute,
+            clock: params.clock,
+            keys: Keys::new(params.client.keys),
+            catalogue: Catalogue::new(),
+            token_key: EncodingKey::from_secret(&token_key),
+            gates: watch::Sender::new(0),
+            counters: watch::Sender::new(Counters::default()),
+            store: Mutex::new(Store::new()),
+        }
+    }
+
+    pub(super) fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(super) fn token_url(&self) -> String {
+        format!("{}{TOKEN_PATH}", self.origin())
+    }
+
+    pub(super) fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn count(&self, change: impl FnOnce(&mut Counters)) {
+        self.counters.send_modify(change);
+    }
+}
+
+impl Store {
+    fn new() -> Self {
+        Self {
+            tokens: HashMap::new(),
+            next_lifetime: None,
+            used_assertions: HashMap::new(),
+            grades: BTreeMap::new(),
+            grades_by_age: VecDeque::new(),
+            spent: 0,
+            window_start: Duration::ZERO,
+        }
+    }
+
+    /// Remembers a token.
+    pub(super) fn issue(&mut self, token: String, granted: ScopeSet, expires: Moment, now: Moment) {
+        if self.tokens.len() >= MAX_TOKENS {
+            self.tokens.retain(|_, issued| issued.is_alive(now));
+        }
+        let issued = Issued {
+            granted,
+            expires,
+            revoked: false,
+        };
+        self.tokens.insert(token, issued);
+    }
+
+    /// The rights of a token that is known and lives.
+    pub(super) fn granted(&self, token: &str, now: Moment) -> Option<ScopeSet> {
+        self.tokens
+            .get(token)
+            .filter(|issued| issued.is_alive(now))
+            .map(|issued| issued.granted.clone())
+    }
+
+    pub(super) fn set_next_lifetime(&mut self, lifetime: Duration) {
+        self.next_lifetime = Some(lifetime);
+    }
+
+    pub(super) fn take_next_lifetime(&mut self) -> Option<Duration> {
+        self.next_lifetime.take()
+    }
+
+    pub(super) fn revoke_tokens(&mut self) {
+        for issued in self.tokens.values_mut() {
+            issued.revoked = true;
+        }
+    }
+
+    pub(super) fn finds_token_in(&self, text: &str) -> bool {
+        self.tokens.keys().any(|token| text.contains(token))
+    }
+
+    /// Marks an assertion as used until it expires (RFC 7523 section 3, point 7); `false`: it was used before.
+    pub(super) fn use_assertion(&mut self, jti: &str, expires: Duration, now: Duration) -> bool {
+        self.used_assertions.retain(|_, expires| *expires > now);
+        self.used_assertions
+            .insert(jti.to_owned(), expires)
+            .is_none()
+    }
+
+    /// What is left, without spending anything.
+    pub(super) fn budget(&mut self, limit: u32, now: Moment) -> Budget {
+        let mut elapsed = now.boot.saturating_sub(self.window_start);
+        if elapsed >= WINDOW {
+            self.window_start = now.boot;
+            self.spent = 0;
+            elapsed = Duration::ZERO;
+        }
+        let left = WINDOW.saturating_sub(elapsed);
+        Budget {
+            remaining: limit.saturating_sub(self.spent),
+            // Rounded up: a client that waits exactly so long finds the budget full.
+            reset_seconds: left
+                .as_millis()
+                .div_ceil(1000)
+                .try_into()
+                .unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Spends the cost of a call.
+    ///
+    /// # Errors
+    ///
+    /// The credits do not suffice: nothing is spent.
+    pub(super) fn spend(&mut self, limit: u32, now: Moment) -> Result<Budget, Budget> {
+        let budget = self.budget(limit, now);
+        if budget.remaining < REQUEST_COST {
+            return Err(budget);
+        }
+        self.spent += REQUEST_COST;
+        Ok(Budget {
+            remaining: budget.remaining - REQUEST_COST,
+            ..budget
+        })
+    }
+
+    pub(super) fn grade(&self, key: &GradeKey) -> Option<serde_json::Value> {
+        self.grades.get(key).cloned()
+    }
+
+    pub(super) fn put_grade(&mut self, key: GradeKey, value: serde_json::Value) {
+        if self.grades.insert(key.clone(), value).is_none() {
+            self.grades_by_age.push_back(key);
+        }
+        if self.grades_by_age.len() > MAX_GRADES
+            && let Some(oldest) = self.grades_by_age.pop_front()
+        {
+            self.grades.remove(&oldest);
+        }
+    }
+}
+
+impl Issued {
+    fn is_alive(&self, now: Moment) -> bool {
+        !self.revoked && !self.expires.is_reached(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment {
+            wall: Duration::from_secs(1_000_000 + seconds),
+            boot: Duration::from_secs(1_000 + seconds),
+        }
+    }
+
+    #[test]
+    fn credits_run_out_and_come_back_with_the_next_minute() {
+        let mut store = Store::new();
+        assert_eq!(store.spend(20, at(0)).unwrap().remaining, 10);
+        assert_eq!(store.spend(20, at(15)).unwrap().remaining, 0);
+        assert_eq!(store.spend(20, at(15)).unwrap_err().reset_seconds, 45);
+        assert_eq!(store.spend(20, at(60)).unwrap().remaining, 10);
+    }
+
+    #[test]
+    fn an_assertion_is_used_once_while_it_lives() {
+        let mut store = Store::new();
+        let seconds = Duration::from_secs;
+        assert!(store.use_assertion("a", seconds(60), seconds(0)));
+        assert!(!store.use_assertion("a", seconds(60), seconds(59)));
+        assert!(store.use_assertion("b", seconds(60), seconds(59)));
+    }
+
+    #[test]
+    fn a_token_dies_with_its_lifetime_or_when_it_is_revoked() {
+        let mut store = Store::new();
+        store.issue("one".to_owned(), ScopeSet::default(), at(10), at(0));
+        assert!(store.granted("one", at(9)).is_some());
+        assert!(store.granted("one", at(10)).is_none());
+        store.revoke_tokens();
+        assert!(store.granted("one", at(9)).is_none());
+        assert!(store.finds_token_in("a log line with one in it"));
+    }
+
+    #[test]
+    fn dead_tokens_are_forgotten_when_there_are_too_many() {
+        let mut store = Store::new();
+        for number in 0..MAX_TOKENS {
+            store.issue(number.to_string(), ScopeSet::default(), at(10), at(0));
+        }
+        store.issue("last".to_owned(), ScopeSet::default(), at(30), at(20));
+        assert_eq!(store.tokens.len(), 1);
+    }
+
+    #[test]
+    fn the_oldest_grades_make_room_for_new_ones() {
+        let mut store = Store::new();
+        let key = |number: usize| ("6606".to_owned(), "7".to_owned(), number.to_string());
+        for number in 0..=MAX_GRADES {
+            store.put_grade(key(number), number.into());
+        }
+        assert!(store.grade(&key(0)).is_none());
+        assert!(store.grade(&key(1)).is_some());
+        assert!(store.grade(&key(MAX_GRADES)).is_some());
+    }
+}
