@@ -9,24 +9,59 @@
 //! *Application* or *downstream*: the process beside us. *Upstream*: the LMS's API. *Client*: bursar
 //! towards the LMS. *Authorization server* (AS): who issues tokens. A *rejection* is any response
 //! that bursar made itself.
+//!
+//! # The map, in the order in which one request meets the files
+//!
+//! 1. [`proxy::listener`] accepts the connection; `proxy::connection` serves it and watches its clocks.
+//! 2. [`proxy::handler`] is the whole life of one request in one function.
+//! 3. [`proxy::screen`] refuses what is not plain HTTP for one of our hosts.
+//! 4. [`policy`] decides: a [`policy::Permit`], or a [`policy::Denial`]. Default deny.
+//! 5. [`token`] is the only door to a token, and it asks for the permit.
+//! 6. [`proxy::inject`] is the only place where a credential meets a request.
+//! 7. [`proxy::upstream`] sends it to the one configured origin.
+//! 8. [`proxy::reject`] is the one table of responses that bursar makes itself.
+//!
+//! # Layers
+//!
+//! A module imports only from layers below its own; `tests/it/layers.rs` proves it, and names the few
+//! imports between siblings.
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | 6 | `main` |
+//! | 5 | [`cli`] |
+//! | 4 | [`app`], [`mock`] |
+//! | 3 | [`config`] |
+//! | 2 | [`proxy`], [`admin`] |
+//! | 1 | [`token`] |
+//! | 0b | [`oauth`], [`policy`] |
+//! | 0a | [`dial`], [`tls`], [`keys`], [`scope`], [`secret`], [`clock`], [`random`], [`backoff`], [`code`], [`problem`], [`causes`], [`telemetry`] |
+
+pub mod proxy;
+
+pub mod policy;
+
+pub mod token;
+
+pub mod oauth;
 
 pub mod admin;
+
+pub mod config;
+
 pub mod app;
+pub mod cli;
+pub mod mock;
+
 pub mod backoff;
 pub mod causes;
 pub mod clock;
 pub mod code;
-pub mod config;
 pub mod dial;
 pub mod keys;
-pub mod mock;
-pub mod oauth;
-pub mod policy;
 pub mod problem;
-pub mod proxy;
 pub mod random;
 pub mod scope;
 pub mod secret;
 pub mod telemetry;
 pub mod tls;
-pub mod token;

@@ -1,0 +1,213 @@
+//! The command line: what people type, and which command answers.
+
+mod admin_client;
+mod args;
+mod check;
+mod config;
+mod demo;
+mod exit;
+pub mod explain;
+mod health;
+mod keys;
+mod mock;
+mod output;
+mod route;
+mod run;
+mod signals;
+mod status;
+mod version;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Parser as _, error::ErrorKind};
+
+use crate::{
+    causes::with_causes,
+    config::{LoadOptions, Loaded, load},
+    oauth::ClientAuth,
+    telemetry::Stderr,
+    token::Source,
+};
+use args::{Cli, Command, ConfigArgs, ConfigCommand, KeysCommand, NewKeyArgs, RouteCommand};
+pub use exit::Exit;
+use keys::NewKeyError;
+use output::Paint;
+
+/// What the system hands to the process.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The environment: `(name, value)`.
+    pub environment: Vec<(String, String)>,
+    /// The working directory.
+    pub directory: Option<PathBuf>,
+    /// Whether a person reads stdout.
+    pub stdout_is_terminal: bool,
+    /// Whether a person reads stderr.
+    pub stderr_is_terminal: bool,
+}
+
+impl Surroundings {
+    fn paint_on_stdout(&self) -> Paint {
+        Paint {
+            is_on: self.stdout_is_terminal && self.wants_colour(),
+        }
+    }
+
+    fn paint_on_stderr(&self) -> Paint {
+        Paint {
+            is_on: self.stderr_is_terminal && self.wants_colour(),
+        }
+    }
+
+    /// Where logs go.
+    fn stderr(&self) -> Stderr {
+        Stderr {
+            is_terminal: self.stderr_is_terminal,
+            colour: self.paint_on_stderr().is_on,
+        }
+    }
+
+    /// no-color.org: set to anything but nothing.
+    fn wants_colour(&self) -> bool {
+        let is_set = |name: &str, is: fn(&str) -> bool| {
+            self.environment
+                .iter()
+                .any(|(other, value)| other == name && is(value))
+        };
+        !is_set("NO_COLOR", |value| !value.is_empty()) && !is_set("TERM", |value| value == "dumb")
+    }
+
+    fn load_options(&self, args: &ConfigArgs) -> LoadOptions {
+        LoadOptions {
+            file: args.config.clone(),
+            environment: self.environment.clone(),
+            directory: self.directory.clone(),
+            text: None,
+        }
+    }
+}
+
+/// Runs the command that `arguments` (the program's name first) ask for.
+pub fn main<T>(arguments: impl IntoIterator<Item = T>, surroundings: &Surroundings) -> ExitCode
+where
+    T: Into<OsString> + Clone,
+{
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => dispatch(cli.command, surroundings),
+        Err(error) => {
+            // A closed pipe is no reason to panic, and there is nobody left to tell.
+            let _ = error.print();
+            match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+                _ => Exit::Usage,
+            }
+            .into()
+        }
+    }
+}
+
+fn dispatch(command: Command, surroundings: &Surroundings) -> ExitCode {
+    let loaded = |args: &ConfigArgs| load_or_tell(args, surroundings);
+    let end = match command {
+        Command::Demo(args) => Ok(demo::run(args, surroundings)),
+        Command::Mock(args) => Ok(mock::run(args, surroundings)),
+        Command::Run(args) => Ok(run::run(&args, surroundings)),
+        Command::Check {
+            config,
+            offline,
+            output,
+        } => Ok(check::run(&config, offline, output.output, surroundings)),
+        Command::Route(RouteCommand::Test {
+            method,
+            url,
+            config,
+        }) => loaded(&config).map(|loaded| route::test(&loaded.config, &method, &url)),
+        Command::Status { config, output } => loaded(&config)
+            .map(|loaded| status::run(loaded.config.admin.control, output.output, surroundings)),
+        Command::Config(ConfigCommand::Show(args)) => {
+            loaded(&args).map(|loaded| output::print(&config::show(&loaded)))
+        }
+        Command::Config(ConfigCommand::Path(args)) => {
+            Ok(print_path(&surroundings.load_options(&args)))
+        }
+        Command::Keys(KeysCommand::New(args)) => Ok(new_key(&args, surroundings)),
+        Command::Keys(KeysCommand::Jwks(args)) => {
+            loaded(&args).map(|loaded| output::print(&key_set(&loaded)))
+        }
+        Command::Explain { code } => Ok(explain(&code)),
+        Command::Health { config, ready } => {
+            loaded(&config).map(|loaded| health::run(loaded.config.admin.listen, ready))
+        }
+        Command::Version { output } => Ok(version::run(output.output)),
+    };
+    end.unwrap_or_else(|exit| exit).into()
+}
+
+/// Loads the configuration, or says everything that is wrong with it.
+fn load_or_tell(args: &ConfigArgs, surroundings: &Surroundings) -> Result<Loaded, Exit> {
+    load(&surroundings.load_options(args)).map_err(|problems| {
+        output::tell(&problems.render(surroundings.paint_on_stderr().is_on));
+        Exit::from_problems(&problems)
+    })
+}
+
+fn new_key(args: &NewKeyArgs, surroundings: &Surroundings) -> Exit {
+    let made = keys::new(
+        args.alg,
+        args.out.as_deref(),
+        args.force,
+        surroundings.stdout_is_terminal,
+    );
+    match made {
+        Ok(made) => {
+            output::tell(&made.stderr);
+            output::print(&made.stdout)
+        }
+        Err(error) => {
+            output::tell(&format!("bursar: {}\n", with_causes(&error)));
+            match error {
+                NewKeyError::Terminal => Exit::Usage,
+                _ => Exit::Failed,
+            }
+        }
+    }
+}
+
+fn key_set(loaded: &Loaded) -> String {
+    keys::jwks(loaded.config.credentials.iter().filter_map(|credential| {
+        let Source::Client(client) = &credential.source else {
+            return None;
+        };
+        match &client.auth {
+            ClientAuth::PrivateKeyJwt { key, .. } => Some(key),
+            ClientAuth::SecretBasic { .. } => None,
+        }
+    }))
+}
+
+/// The path alone is data: `$(bursar config path)` is a file name.
+fn print_path(options: &LoadOptions) -> Exit {
+    let (used, places) = config::path(options);
+    let Some(used) = used else {
+        output::tell(&format!("no configuration file\n{places}"));
+        return Exit::Configuration;
+    };
+    let exit = output::print(&used.display().to_string());
+    output::tell(&places);
+    exit
+}
+
+fn explain(code: &str) -> Exit {
+    if let Some(text) = explain::explain(code) {
+        output::print(text)
+    } else {
+        output::tell(&format!(
+            "bursar: {code:?} is not a code of bursar's. Codes look like BUR1004 or insufficient_scope; \
+             an LMS has its own.\n"
+        ));
+        Exit::Usage
+    }
+}
+
+#[cfg(test)]
+mod tests;

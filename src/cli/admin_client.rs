@@ -1,0 +1,161 @@
+//! Asks the admin sockets of a running bursar on this machine.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header::HOST};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+
+/// An answer takes milliseconds; who needs longer than this is not well.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The largest answer that is read.
+const MAX_BODY: usize = 16 * 1024 * 1024;
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GetError {
+    #[error("this machine gives no runtime")]
+    Runtime(#[source] io::Error),
+    #[error("nothing answers at {0}")]
+    Connect(SocketAddr, #[source] io::Error),
+    #[error("no answer from {0} within {TIMEOUT:?}")]
+    Timeout(SocketAddr),
+    #[error("what answers at {0} does not speak HTTP as bursar does")]
+    Http(
+        SocketAddr,
+        #[source] Box<dyn std::error::Error + Send + Sync>,
+    ),
+}
+
+/// Sends `GET path` to the socket that is configured as `address`.
+pub(super) fn get(address: SocketAddr, path: &'static str) -> Result<Answer, GetError> {
+    let address = reachable(address);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(GetError::Runtime)?
+        .block_on(async {
+            timeout(TIMEOUT, exchange(address, path))
+                .await
+                .unwrap_or(Err(GetError::Timeout(address)))
+        })
+}
+
+/// A socket that is bound to every address is asked by the loopback one.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+async fn exchange(address: SocketAddr, path: &'static str) -> Result<Answer, GetError> {
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| GetError::Connect(address, error))?;
+    let wrong = |error: Box<dyn std::error::Error + Send + Sync>| GetError::Http(address, error);
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| wrong(error.into()))?;
+    let request = Request::get(path)
+        .header(HOST, address.to_string())
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| wrong(error.into()))?;
+    let answered = async {
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| wrong(error.into()))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_BODY)
+            .collect()
+            .await
+            .map_err(wrong)?
+            .to_bytes();
+        Ok(Answer { status, body })
+    };
+    // The connection moves the bytes; it ends when the answer is complete.
+    let (answer, _) = tokio::join!(answered, connection);
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::*;
+
+    /// Accepts one connection on an address and says `answer` there.
+    fn peer(address: &str, answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        (address, peer)
+    }
+
+    #[test]
+    fn an_answer_is_read_whatever_its_status() {
+        let (address, peer) = peer(
+            "127.0.0.1:0",
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nwait",
+        );
+        let answer = get(address, "/readyz").unwrap();
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.body, "wait");
+        let request = peer.join().unwrap();
+        assert!(request.starts_with("GET /readyz HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains(&format!("host: {address}")), "{request}");
+    }
+
+    #[test]
+    fn a_socket_on_every_address_is_asked_by_loopback() {
+        let (address, _peer) = peer("0.0.0.0:0", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        assert!(address.ip().is_unspecified());
+        assert_eq!(get(address, "/livez").unwrap().status, StatusCode::OK);
+    }
+
+    #[test]
+    fn a_closed_port_is_told_with_its_address() {
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let error = get(address, "/livez").unwrap_err();
+        assert_eq!(error.to_string(), format!("nothing answers at {address}"));
+    }
+
+    #[test]
+    fn something_else_on_the_port_is_told_apart() {
+        let (address, _peer) = peer("127.0.0.1:0", "220 mail.example.edu ESMTP\r\n");
+        assert!(matches!(get(address, "/livez"), Err(GetError::Http(..))));
+    }
+}

@@ -1,0 +1,86 @@
+//! Which audience is the other one, and what is made of the answer to it.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::*;
+use crate::{
+    cli::check::report::Outcome,
+    dial::{Dialer, Origin},
+    keys::{self, Algorithm, SigningKey},
+    oauth::{Cause, OAuthError},
+};
+
+const TOKEN_URL: &str = "https://auth.example.edu/token";
+
+#[test]
+fn the_audience_that_works_is_told_with_the_line_to_write() {
+    let token = Ok(Answer {
+        field: HeaderValue::from_static("Bearer t0k3n"),
+        expires_in: None,
+        granted: None,
+        skew_seconds: None,
+    });
+    let check = verdict("d2l", BRIGHTSPACE_API_AUDIENCE, &token);
+    assert_eq!(
+        check.hint.as_deref(),
+        Some("set audience = \"https://api.brightspace.com/auth/token\" in [credentials.d2l]")
+    );
+    let refused = Err(Failure::from(Cause::Rejected(OAuthError::InvalidClient)));
+    let check = verdict("d2l", BRIGHTSPACE_API_AUDIENCE, &refused);
+    assert_eq!(check.result, Outcome::Warning);
+}
+
+#[test]
+fn the_other_one_of_two_is_tried_and_only_for_brightspace() {
+    let audiences = |client: &ClientParams| {
+        let ClientAuth::PrivateKeyJwt { assertion, .. } = &client.auth else {
+            panic!("the client signs");
+        };
+        other_audience(client, assertion)
+    };
+    let mut client = client(8443, TOKEN_URL);
+    assert_eq!(
+        audiences(&client).as_deref(),
+        Some(BRIGHTSPACE_API_AUDIENCE)
+    );
+    client = self::client(8443, BRIGHTSPACE_API_AUDIENCE);
+    assert_eq!(
+        audiences(&client).as_deref(),
+        Some("http://127.0.0.1:8443/token")
+    );
+    client.scope_source = ScopeSource::Answer;
+    assert_eq!(audiences(&client), None);
+}
+
+pub(in crate::cli::check) fn client(port: u16, audience: &str) -> ClientParams {
+    let pem = keys::generate(Algorithm::Es256).unwrap();
+    let key = SigningKey::from_pem(&pem, None, None).unwrap();
+    ClientParams {
+        client_id: "app".to_owned(),
+        auth: ClientAuth::PrivateKeyJwt {
+            key: Arc::new(key),
+            assertion: AssertionParams {
+                audience: audience.to_owned(),
+                audience_as_array: false,
+                lifetime: Duration::from_secs(60),
+                typ: "JWT".to_owned(),
+            },
+        },
+        dialer: Dialer {
+            origin: Origin {
+                tls: false,
+                host: "127.0.0.1".into(),
+                port,
+            },
+            tls: None,
+            timeout: Duration::from_secs(10),
+        },
+        token_path: "/token".parse().unwrap(),
+        token_params: Vec::new(),
+        token_headers: http::HeaderMap::new(),
+        timeout: Duration::from_secs(10),
+        scope_source: ScopeSource::AnswerOrToken,
+    }
+}

@@ -1,0 +1,140 @@
+//! What can be checked without sending anything: the configuration, its files, its keys.
+
+use std::path::Path;
+
+use super::report::{Category, Check, Report};
+use crate::{
+    cli::exit::Exit,
+    config::{Loaded, Problem, Problems},
+    oauth::{BasicEncoding, ClientAuth},
+    token::{Credential, Source},
+};
+
+/// The checks of a configuration that is valid: loading it has read the files, judged their
+/// permissions, signed once with each key and built each policy.
+pub(super) fn checks(loaded: &Loaded) -> Report {
+    Report {
+        categories: vec![
+            Category {
+                name: "config",
+                checks: config(loaded),
+            },
+            Category {
+                name: "credentials",
+                checks: loaded
+                    .config
+                    .credentials
+                    .iter()
+                    .map(|credential| Check::good(describe(credential)))
+                    .collect(),
+            },
+        ],
+    }
+}
+
+/// Everything that keeps a configuration from being valid.
+pub(super) fn problems(problems: &Problems) -> Report {
+    let exit = Exit::from_problems(problems);
+    let checks = problems
+        .iter()
+        .map(|problem| {
+            let (description, code) = (subject(problem), problem.code().as_str());
+            match problem.severity() {
+                crate::config::problem::Severity::Warning => {
+                    Check::warning(description, problem.what(), code, problem.help())
+                }
+                crate::config::problem::Severity::Error => {
+                    Check::bad(description, problem.what(), code, problem.help(), exit)
+                }
+            }
+        })
+        .collect();
+    Report {
+        categories: vec![Category {
+            name: "config",
+            checks,
+        }],
+    }
+}
+
+fn config(loaded: &Loaded) -> Vec<Check> {
+    let config = &loaded.config;
+    let name = loaded
+        .path
+        .as_deref()
+        .map_or_else(|| "the environment".into(), Path::to_string_lossy);
+    let routes: usize = config
+        .upstreams
+        .iter()
+        .map(|upstream| upstream.policy.routes.len())
+        .sum();
+    let mut checks = vec![
+        Check::good(format!(
+            "{name} is valid ({}, {}, {})",
+            counted(config.upstreams.len(), "upstream"),
+            counted(routes, "route of its own"),
+            counted(config.credentials.len(), "credential"),
+        )),
+        Check::good("secret files are readable, and by nobody who should not"),
+    ];
+    checks.extend(loaded.warnings.iter().map(|warning| {
+        Check::warning(
+            subject(warning),
+            warning.what(),
+            warning.code().as_str(),
+            warning.help(),
+        )
+    }));
+    checks
+}
+
+fn subject(problem: &Problem) -> String {
+    match (problem.key(), problem.place()) {
+        ("", place) => place.to_string(),
+        (key, place) => format!("{key} ({place})"),
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match (count, what.split_once(' ')) {
+        (1, _) => format!("1 {what}"),
+        (_, None) => format!("{count} {what}s"),
+        (_, Some((noun, rest))) => format!("{count} {noun}s {rest}"),
+    }
+}
+
+fn describe(credential: &Credential) -> String {
+    let name = &credential.name;
+    match &credential.source {
+        Source::Static(_) => format!("{name}: a static token, sent as it is; it is never renewed"),
+        Source::Client(client) => match &client.auth {
+            ClientAuth::PrivateKeyJwt { key, assertion } => format!(
+                "{name}: {}, private_key_jwt, key {} kid {}, aud {}",
+                credential.grant,
+                key.algorithm().as_str(),
+                key.kid(),
+                assertion.audience
+            ),
+            ClientAuth::SecretBasic { encoding, .. } => {
+                let pair = match encoding {
+                    BasicEncoding::Form => "pair form-encoded",
+                    BasicEncoding::Raw => "pair as it is",
+                };
+                format!("{name}: {}, client_secret_basic, {pair}", credential.grant)
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_counted_in_english() {
+        assert_eq!(counted(1, "upstream"), "1 upstream");
+        assert_eq!(counted(3, "upstream"), "3 upstreams");
+        assert_eq!(counted(0, "route of its own"), "0 routes of its own");
+        assert_eq!(counted(1, "route of its own"), "1 route of its own");
+    }
+}

@@ -1,0 +1,131 @@
+//! Can each upstream be reached: name, TCP, TLS. No request is sent.
+
+use std::time::Duration;
+
+use super::report::{Category, Check};
+use crate::{
+    causes::with_causes,
+    cli::{exit::Exit, explain},
+    config::Config,
+    dial::{DialError, Dialer, Phases},
+};
+
+pub(super) async fn check(config: &Config) -> Category {
+    let mut checks = Vec::new();
+    for upstream in &config.upstreams {
+        let dialer = &upstream.params.dialer;
+        let dialled = dialer.dial().await.map(|(_, phases)| phases);
+        checks.push(judge(&upstream.params.name, dialer, &dialled));
+    }
+    Category {
+        name: "upstreams",
+        checks,
+    }
+}
+
+fn judge(name: &str, dialer: &Dialer, dialled: &Result<Phases, DialError>) -> Check {
+    let host = &dialer.origin.host;
+    let port = dialer.origin.port;
+    let subject = format!("{name}: {host}:{port}");
+    let error = match dialled {
+        Ok(phases) => return Check::good(format!("{subject} {}", reached(phases, dialer))),
+        Err(error) => error,
+    };
+    let (exit, hint) = match error {
+        DialError::Dns(_) => (
+            Exit::Temporary,
+            format!(
+                "is base_url right, and does DNS work in this container? next: getent hosts {host}"
+            ),
+        ),
+        DialError::Connect(_) => (
+            Exit::Temporary,
+            format!(
+                "does a firewall or a network policy forbid port {port}? bursar ignores HTTPS_PROXY"
+            ),
+        ),
+        DialError::Timeout(_) => (
+            Exit::Temporary,
+            format!(
+                "packets to port {port} are probably dropped by a firewall; the limit is connect_timeout"
+            ),
+        ),
+        DialError::Tls(_) => (
+            Exit::Refused,
+            "is a company's TLS inspection in between? then its CA belongs into ca_file".to_owned(),
+        ),
+    };
+    Check::bad(
+        subject,
+        with_causes(error),
+        explain::upstream_code(error),
+        hint,
+        exit,
+    )
+}
+
+fn reached(phases: &Phases, dialer: &Dialer) -> String {
+    let ms = |duration: Duration| format!("{} ms", duration.as_millis());
+    let tls = if dialer.origin.tls {
+        format!(", TLS verified {}", ms(phases.tls))
+    } else {
+        ", no TLS".to_owned()
+    };
+    format!(
+        "resolves {}, accepts connections {}{tls}",
+        ms(phases.dns),
+        ms(phases.tcp)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::{cli::check::report::Outcome, dial::Origin};
+
+    fn judged(dialled: &Result<Phases, DialError>) -> Check {
+        let dialer = Dialer {
+            origin: Origin {
+                tls: false,
+                host: "lms.example.edu".into(),
+                port: 443,
+            },
+            tls: None,
+            timeout: Duration::from_secs(5),
+        };
+        judge("lms", &dialer, dialled)
+    }
+
+    #[test]
+    fn an_upstream_that_is_reached_says_how_fast() {
+        let check = judged(&Ok(Phases {
+            dns: Duration::from_millis(2),
+            tcp: Duration::from_millis(18),
+            tls: Duration::ZERO,
+        }));
+        assert_eq!(check.result, Outcome::Success);
+        assert_eq!(
+            check.description,
+            "lms: lms.example.edu:443 resolves 2 ms, accepts connections 18 ms, no TLS"
+        );
+    }
+
+    #[test]
+    fn each_way_to_fail_has_its_own_code_and_its_causes() {
+        let cause = || io::Error::other("word of the system");
+        for (error, code) in [
+            (DialError::Dns(cause()), "BUR4001"),
+            (DialError::Connect(cause()), "BUR4002"),
+            (DialError::Tls(cause()), "BUR4003"),
+            (DialError::Timeout(Duration::from_secs(5)), "BUR4004"),
+        ] {
+            let is_timeout = matches!(error, DialError::Timeout(_));
+            let check = judged(&Err(error));
+            assert_eq!(check.code, Some(code));
+            let said = check.error.unwrap();
+            assert!(said.contains("word of the system") || is_timeout, "{said}");
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! `bursar mock`: a simulated Brightspace to develop and test an application against.
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Args;
+use tracing::{Level, subscriber::SetGlobalDefaultError};
+use tracing_subscriber::filter::Targets;
+use url::Url;
+
+use super::{Exit, Surroundings, output, signals};
+use crate::{
+    causes::with_causes,
+    mock::{KeySet, KeySetError, KeySource, Mock, MockParams, RegisteredClient},
+    scope::{Scope, ScopeSet},
+    telemetry::{self, LogFormat, LogParams, Logs},
+};
+
+/// What an application is registered for unless `--scopes` says otherwise.
+const SCOPES: &str = "users:own_profile:read users:userdata:read enrollment:own_enrollment:read \
+                      enrollment:orgunit:read grades:gradevalues:read,write";
+
+/// Run a simulated Brightspace with its authorization server, on this machine only
+///
+/// It answers as the real service does: tokens for client_credentials with a client assertion (or a
+/// secret), D2L's table of routes and scopes, 401 for a dead token, 403 for a missing scope, 429 when
+/// the credits are used up. An identifier of 403 or 404 in a path (`/users/403`) gets that answer, so
+/// that you can see how your application takes it.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  bursar mock                                      keys from bursar's own key set on 127.0.0.1:9465
+  bursar mock --lifetime 20s                       tokens that die young: watch them being renewed
+  bursar mock --client-id app --client-secret s    client_secret_basic instead of a key")]
+pub(super) struct MockArgs {
+    /// Where to listen: a loopback address and a port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9400", value_parser = loopback)]
+    listen: SocketAddr,
+    /// The registered application's client id
+    #[arg(long, value_name = "ID", default_value = "bursar-mock")]
+    client_id: String,
+    /// Its secret, for client_secret_basic; without it only assertions are accepted
+    #[arg(long, value_name = "SECRET")]
+    client_secret: Option<String>,
+    /// Where its public keys are (http:// on loopback); bursar publishes them on admin.control
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:9465/.well-known/jwks.json",
+        conflicts_with = "jwks_file",
+        value_parser = key_url
+    )]
+    jwks_url: Url,
+    /// A file with its public keys, instead of a URL
+    #[arg(long, value_name = "FILE")]
+    jwks_file: Option<PathBuf>,
+    /// How long a token lives, in whole seconds (the real service: 30m to 20h)
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = lifetime)]
+    lifetime: Duration,
+    /// The scopes that it is registered for, separated by spaces
+    #[arg(long, value_name = "SCOPES", default_value = SCOPES, value_parser = registered_scopes)]
+    scopes: ScopeSet,
+}
+
+/// Why the mock cannot run.
+#[derive(Debug, thiserror::Error)]
+enum MockError {
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] io::Error),
+    #[error("cannot read the key set {}", .0.display())]
+    ReadKeys(PathBuf, #[source] io::Error),
+    #[error("cannot use the key set {}", .0.display())]
+    Keys(PathBuf, #[source] KeySetError),
+    #[error(
+        "no key in {} is usable: RSA, P-256 or P-384, public, with kid",
+        .0.display()
+    )]
+    NoUsableKey(PathBuf),
+    #[error("cannot log")]
+    Logs(#[from] SetGlobalDefaultError),
+    #[error("cannot start")]
+    System(#[from] io::Error),
+}
+
+/// Runs until Ctrl-C or SIGTERM.
+pub(super) fn run(args: MockArgs, surroundings: &Surroundings) -> Exit {
+    match serve(args, surroundings) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            output::tell(&format!("bursar: {}\n", with_causes(&error)));
+            Exit::Failed
+        }
+    }
+}
+
+/// Requests are logged for a person, on a terminal and elsewhere.
+pub(super) fn log(surroundings: &Surroundings) -> Result<Logs, SetGlobalDefaultError> {
+    let params = LogParams {
+        level: Targets::new().with_default(Level::INFO),
+        format: LogFormat::Text,
+    };
+    telemetry::init(&params, surroundings.stderr())
+}
+
+fn serve(args: MockArgs, surroundings: &Surroundings) -> Result<(), MockError> {
+    // Dropped, and so written out, at the end.
+    let _logs = log(surroundings)?;
+    let guide = Guide::of(&args);
+    let listen = args.listen;
+    let params = params(args)?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let mut stops = signals::listen()?;
+            let mock = Mock::start(params)
+                .await
+                .map_err(|error| MockError::Listen(listen, error))?;
+            // A reader that has gone away is no reason to stop.
+            output::print(&guide.render(&mock));
+            stops.recv().await;
+            mock.stop().await;
+            Ok(())
+        })
+}
+
+fn params(args: MockArgs) -> Result<MockParams, MockError> {
+    let keys = match args.jwks_file {
+        None => KeySource::Url(args.jwks_url),
+        Some(path) => KeySource::Set(read_keys(path)?),
+    };
+    let client = RegisteredClient {
+        id: args.client_id,
+        secret: args.client_secret.map(Into::into),
+        keys,
+        scopes: args.scopes,
+    };
+    Ok(MockParams {
+        listen: args.listen,
+        token_lifetime: args.lifetime,
+        ..MockParams::new(client)
+    })
+}
+
+fn read_keys(path: PathBuf) -> Result<KeySet, MockError> {
+    match fs::read(&path).map(|json| KeySet::from_json(&json)) {
+        Err(error) => Err(MockError::ReadKeys(path, error)),
+        Ok(Err(error)) => Err(MockError::Keys(path, error)),
+        Ok(Ok(set)) if set.is_empty() => Err(MockError::NoUsableKey(path)),
+        Ok(Ok(set)) => Ok(set),
+    }
+}
+
+/// What a person needs in order to use the mock.
+struct Guide {
+    client_id: String,
+    with_secret: bool,
+    keys: String,
+    scopes: ScopeSet,
+}
+
+impl Guide {
+    fn of(args: &MockArgs) -> Self {
+        Self {
+            client_id: args.client_id.clone(),
+            with_secret: args.client_secret.is_some(),
+            keys: match &args.jwks_file {
+                None => args.jwks_url.to_string(),
+                Some(path) => path.display().to_string(),
+            },
+            scopes: args.scopes.clone(),
+        }
+    }
+
+    fn render(&self, mock: &Mock) -> String {
+        let origin = mock.origin();
+        let token_url = mock.token_url();
+        let client_id = toml_string(&self.client_id);
+        let authentication = if self.with_secret {
+            "auth_method        = \"client_secret_basic\"\n\
+             client_secret_file = \"secret.txt\"   # holds what --client-secret says"
+                .to_owned()
+        } else {
+            format!(
+                "private_key_file   = \"key.pem\"      # `bursar keys new --out key.pem > jwks.json` makes it; the mock expects\n\
+                 \x20                                  # its public half at {}",
+                self.keys
+            )
+        };
+        let scopes: Vec<String> = self
+            .scopes
+            .iter()
+            .map(|scope| toml_string(scope.as_str()))
+            .collect();
+        let scopes = scopes.join(",\n  ");
+        format!(
+            "A simulated Brightspace listens on {origin}. For bursar.toml:\n\
+             \n\
+             [credentials.mock]\n\
+             profile            = \"brightspace\"\n\
+             client_id          = {client_id}\n\
+             token_url          = \"{token_url}\"\n\
+             {authentication}\n\
+             \n\
+             [upstreams.lms]\n\
+             base_url   = \"{origin}\"\n\
+             credential = \"mock\"\n\
+             catalogue  = \"brightspace\"\n\
+             scopes     = [\n  {scopes},\n]\n\
+             \n\
+             Then `bursar run` in another terminal, and:\n\
+             \n\
+             curl -i http://127.0.0.1:8080/d2l/api/lp/1.49/users/whoami\n\
+             \n\
+             Ctrl-C ends it. Requests are logged below."
+        )
+    }
+}
+
+fn toml_string(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let port_only = || text.strip_prefix("localhost:")?.parse().ok();
+    let address = text
+        .parse()
+        .ok()
+        .or_else(|| {
+            Some(SocketAddr::new(
+                IpAddr::V4(Ipv4Addr::LOCALHOST),
+                port_only()?,
+            ))
+        })
+        .ok_or("give an address and a port, such as 127.0.0.1:9400")?;
+    if !address.ip().is_loopback() {
+        return Err("a simulated LMS listens on loopback only (127.0.0.1, [::1])".to_owned());
+    }
+    Ok(address)
+}
+
+fn key_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    KeySource::url(url.clone())
+        .map(|_source| url)
+        .map_err(|error| error.to_string())
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if lifetime < Duration::from_secs(1) || lifetime.subsec_nanos() != 0 {
+        return Err("expires_in counts whole seconds: give at least 1s".to_owned());
+    }
+    Ok(lifetime)
+}
+
+fn registered_scopes(text: &str) -> Result<ScopeSet, String> {
+    let scopes: ScopeSet = text
+        .split_whitespace()
+        .map(|scope| Scope::parse(scope).map_err(|error| error.to_string()))
+        .collect::<Result<_, _>>()?;
+    if scopes.is_empty() {
+        return Err("give at least one scope".to_owned());
+    }
+    let unregistrable = scopes.iter().find(|scope| scope.as_str().starts_with("*:"));
+    if let Some(scope) = unregistrable {
+        return Err(format!(
+            "{scope}: Brightspace does not register a scope whose group is *"
+        ));
+    }
+    Ok(scopes)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        mock: MockArgs,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<MockArgs, clap::Error> {
+        Command::try_parse_from(std::iter::once(&"mock").chain(arguments))
+            .map(|command| command.mock)
+    }
+
+    #[test]
+    fn without_arguments_it_suits_a_bursar_with_default_ports() {
+        let args = parse(&[]).unwrap();
+        assert_eq!(args.listen, "127.0.0.1:9400".parse().unwrap());
+        assert_eq!(args.jwks_url.port(), Some(9465));
+        assert_eq!(args.lifetime, Duration::from_mins(30));
+        assert_eq!(args.scopes.len(), 5);
+    }
+
+    #[test]
+    fn arguments_that_the_real_service_or_safety_forbids_are_refused() {
+        for refused in [
+            ["--listen", "0.0.0.0:9400"],
+            ["--listen", "nonsense"],
+            ["--jwks-url", "https://keys.example.org/jwks.json"],
+            ["--lifetime", "1500ms"],
+            ["--lifetime", "0s"],
+            ["--scopes", "*:*:*"],
+            ["--scopes", " "],
+        ] {
+            assert!(parse(&refused).is_err(), "{refused:?}");
+        }
+        let both = ["--jwks-url", "http://127.0.0.1:1/", "--jwks-file", "f"];
+        assert!(parse(&both).is_err());
+    }
+
+    #[test]
+    fn localhost_is_a_name_for_loopback() {
+        let args = parse(&["--listen", "localhost:9000"]).unwrap();
+        assert_eq!(args.listen, "127.0.0.1:9000".parse().unwrap());
+    }
+
+    #[test]
+    fn a_file_without_a_usable_key_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("jwks.json");
+        fs::write(&path, r#"{"keys":[]}"#).unwrap();
+        let args = parse(&["--jwks-file", path.to_str().unwrap()]).unwrap();
+        let Err(refused) = params(args) else {
+            panic!("an empty key set was accepted");
+        };
+        assert!(refused.to_string().contains("jwks.json"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn what_it_prints_is_toml_and_holds_no_secret() {
+        for arguments in [
+            vec!["--listen", "127.0.0.1:0"],
+            vec![
+                "--listen",
+                "127.0.0.1:0",
+                "--client-secret",
+                "s3cr3t",
+                "--client-id",
+                "a\"b",
+            ],
+        ] {
+            let args = parse(&arguments).unwrap();
+            let guide = Guide::of(&args);
+            let mock = Mock::start(params(args).unwrap()).await.unwrap();
+            let text = guide.render(&mock);
+            assert!(!text.contains("s3cr3t"));
+            let start = text.find("[credentials.mock]").unwrap();
+            let end = text.find("Then `bursar run`").unwrap();
+            let parsed: toml::Table = text[start..end].parse().unwrap();
+            let credential = &parsed["credentials"]["mock"];
+            assert_eq!(credential["token_url"].as_str().unwrap(), mock.token_url());
+            assert_eq!(credential["client_id"].as_str().unwrap(), guide.client_id);
+            assert_eq!(
+                parsed["upstreams"]["lms"]["scopes"]
+                    .as_array()
+                    .unwrap()
+                    .len(),
+                5
+            );
+        }
+    }
+}
