@@ -1,0 +1,66 @@
+//! bursar from outside, one binary.
+//!
+//! Every test starts a whole bursar in this process, or the built program, between peers made by hand:
+//! real sockets, real time, no mocks of our own parts. Waiting is done by gates and counters, not by sleeping.
+
+#![allow(
+    unreachable_pub,
+    reason = "the support modules are shared by the tests of this one binary"
+)]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+/// The tree of modules: nothing imports upwards, no cycles.
+mod layers;
+
+/// A permitted request arrives as it was sent, with a token, and so does its answer.
+mod forwarding;
+
+/// What hyper lets through and a proxy must not: the raw requests of the application.
+mod framing;
+
+/// Raw answers of the LMS.
+mod answers;
+
+/// Which names are ours.
+mod hosts;
+
+/// Exactly one credential, ours, whatever the application sends.
+mod injection;
+
+/// Default deny: no byte leaves without a permit.
+mod denials;
+
+/// The life of a token against an authorization server that behaves badly.
+mod token_lifecycle;
+
+/// The LMS says 401.
+mod unauthorized;
+
+/// Sizes, times and numbers.
+mod limits;
+
+/// TLS to the LMS.
+mod tls;
+
+/// The admin sockets.
+mod admin;
+
+/// Shutdown, drain, deadline.
+mod drain;
+
+/// The built program: commands, exit codes, what they print.
+mod commands;
+
+/// P8: no secret in any output, at the most talkative log level.
+mod secrets;
+
+/// README and docs/ say what the program does.
+mod documentation;

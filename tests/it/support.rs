@@ -1,0 +1,7 @@
+//! Peers made by hand and a bursar between them.
+
+pub mod authorization_server;
+pub mod bursar;
+pub mod http;
+pub mod peer;
+pub mod program;

@@ -1,0 +1,155 @@
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
+
+use crate::support::{
+    authorization_server::AuthorizationServer,
+    bursar::{Bursar, Extra, toml},
+    peer::{Peer, Reply},
+};
+
+/// A certificate authority of the test's own.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn file(&self, directory: &tempfile::TempDir) -> PathBuf {
+        let path = directory.path().join("ca.pem");
+        std::fs::write(&path, self.0.pem()).unwrap();
+        path
+    }
+
+    /// A certificate for `name`, and its key.
+    fn issue(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (
+            certificate.der().clone(),
+            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+    }
+}
+
+/// An LMS behind TLS. Notes what it reads in the clear.
+struct TlsLms {
+    address: SocketAddr,
+    read: Arc<Mutex<Vec<u8>>>,
+}
+
+impl TlsLms {
+    fn start(authority: &Authority, name: &str) -> Self {
+        let (certificate, key) = authority.issue(name);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let read: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let noted = Arc::clone(&read);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (config, noted) = (Arc::clone(&config), Arc::clone(&noted));
+                thread::spawn(move || {
+                    let mut stream =
+                        StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
+                    let mut buffer = [0; 4096];
+                    // A refused handshake ends here.
+                    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                        noted.lock().unwrap().extend_from_slice(&buffer[..count]);
+                        let _ =
+                            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret");
+                    }
+                });
+            }
+        });
+        Self { address, read }
+    }
+
+    fn read(&self) -> String {
+        String::from_utf8_lossy(&self.read.lock().unwrap()).into_owned()
+    }
+}
+
+fn bursar(server: &AuthorizationServer, base_url: &str, trust: &str) -> Bursar {
+    let nobody = Peer::start(|_| Reply::ok());
+    let text = toml(
+        &nobody,
+        server,
+        Extra {
+            upstream: trust,
+            ..Extra::default()
+        },
+    );
+    let bursar = Bursar::start(&text.replace(&nobody.url(), base_url));
+    bursar.until_ready();
+    bursar
+}
+
+#[test]
+fn a_request_goes_over_verified_tls_to_the_configured_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let lms = TlsLms::start(&authority, "localhost");
+    let server = AuthorizationServer::start();
+    let trust = format!("ca_file = {:?}\nca_only = true", authority.file(&directory));
+    let port = lms.address.port();
+    let bursar = bursar(&server, &format!("https://localhost:{port}"), &trust);
+
+    for _ in 0..3 {
+        assert_eq!(bursar.get("/api/x").text(), "secret");
+    }
+    let read = lms.read();
+    assert!(
+        read.contains(&format!("host: localhost:{port}\r\n")),
+        "{read}"
+    );
+    assert!(read.contains("authorization: Bearer token-1\r\n"), "{read}");
+}
+
+#[test]
+fn no_byte_of_a_request_reaches_an_lms_that_cannot_prove_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let other_name = TlsLms::start(&authority, "other.example.edu");
+    let other_authority = TlsLms::start(&Authority::new(), "localhost");
+    let server = AuthorizationServer::start();
+    let trust = format!("ca_file = {:?}", authority.file(&directory));
+    for lms in [&other_name, &other_authority] {
+        let bursar = bursar(
+            &server,
+            &format!("https://localhost:{}", lms.address.port()),
+            &trust,
+        );
+        let answer = bursar.get("/api/x");
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (502, "upstream_tls_error")
+        );
+        assert_eq!(lms.read(), "");
+        assert_eq!(
+            bursar.metric(r#"bursar_upstream_errors_total{kind="tls",upstream="lms"}"#),
+            1.0
+        );
+    }
+}
