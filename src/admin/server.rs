@@ -1,6 +1,7 @@
 //! The three listeners, and what keeps slow or many peers from exhausting them.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     io,
     net::{SocketAddr, TcpListener as StdListener},
@@ -13,10 +14,10 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tower::{Service as _, ServiceBuilder, ServiceExt as _};
 
 use super::{
     Admin, AdminParams,
@@ -160,13 +161,9 @@ fn bind_one(
 }
 
 async fn accept(limits: Limits, admin: Arc<Admin>, socket: Socket, listener: TcpListener) {
-    // One request per connection, so that a limit on connections is a limit on requests. Over the
-    // limit the newcomer is closed at once: it would not be answered in time anyway.
-    let mut stack = ServiceBuilder::new()
-        .load_shed()
-        .concurrency_limit(limits.connections)
-        .timeout(limits.connection_time)
-        .service_fn(move |stream| serve_connection(Arc::clone(&admin), socket, stream));
+    // The oldest first. There is one request per connection and it is answered at once, so whoever is
+    // still here when there is no room left is slow, and gives way: a probe is answered all the same.
+    let mut connections: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -180,20 +177,27 @@ async fn accept(limits: Limits, admin: Arc<Admin>, socket: Socket, listener: Tcp
                 continue;
             }
         };
-        // Ready at once: that is what shedding load means.
-        let Ok(stack) = stack.ready().await else {
-            continue;
-        };
-        let connection = stack.call(stream);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(
+        connections.retain(|connection| !connection.is_finished());
+        if connections.len() >= limits.connections
+            && let Some(oldest) = connections.pop_front()
+        {
+            oldest.abort();
+        }
+        let serving = serve_connection(Arc::clone(&admin), socket, stream);
+        let serving = async move {
+            match timeout(limits.connection_time, serving).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(
                     event = "admin_connection_failed",
-                    error = &*error as &dyn std::error::Error,
+                    error = &error as &dyn std::error::Error,
                     "connection closed"
-                );
+                ),
+                Err(_elapsed) => {
+                    tracing::debug!(event = "admin_connection_slow", "connection closed");
+                }
             }
-        });
+        };
+        connections.push_back(tokio::spawn(serving).abort_handle());
     }
 }
 

@@ -337,25 +337,27 @@ async fn the_status_is_json_that_nobody_keeps() {
 }
 
 #[tokio::test]
-async fn slow_peers_leave_room_for_others_up_to_the_limit() {
+async fn slow_peers_give_way_to_others_the_oldest_first() {
     let running = start_within(Limits {
         connections: 3,
         connection_time: Duration::from_secs(3600),
     });
     let listen = running.addresses.listen;
     let mut slow = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..3 {
         let mut stream = TcpStream::connect(listen).await.unwrap();
         stream.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
         slow.push(stream);
     }
     assert_eq!(get(listen, "/livez").await.status, 200);
 
-    slow.push(TcpStream::connect(listen).await.unwrap());
-    let mut newcomer = TcpStream::connect(listen).await.unwrap();
     let mut nothing = Vec::new();
-    newcomer.read_to_end(&mut nothing).await.unwrap();
-    assert!(nothing.is_empty(), "closed at once, without an answer");
+    slow[0].read_to_end(&mut nothing).await.unwrap();
+    assert!(nothing.is_empty(), "closed without an answer");
+    slow[1].write_all(b"Host: a\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    slow[1].read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "the others may go on");
 }
 
 #[tokio::test]
