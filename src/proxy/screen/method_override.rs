@@ -27,6 +27,8 @@ pub(in crate::proxy) enum Form {
     Urlencoded,
     /// `multipart/…`.
     Multipart,
+    /// Content-Type is repeated and says both: servers differ in which they believe.
+    Either,
 }
 
 /// Which form a request carries, if its upstream is one that looks for `_method`.
@@ -42,7 +44,10 @@ pub(in crate::proxy) fn form_of(
     if types.peek().is_none() {
         return Some(Form::Urlencoded);
     }
-    types.find_map(|value| form_of_type(value.as_bytes()))
+    let mut forms = types.filter_map(|value| form_of_type(value.as_bytes()));
+    let first = forms.next()?;
+    let is_unanimous = forms.all(|other| other == first);
+    Some(if is_unanimous { first } else { Form::Either })
 }
 
 /// Checks the start of a form; `is_whole`: there is no more of it.
@@ -100,6 +105,7 @@ fn names_method(form: Form, body: &[u8]) -> bool {
             is_method_name(pair.split(|byte| *byte == b'=').next().unwrap_or_default())
         }),
         Form::Multipart => a_part_mentions_method(body),
+        Form::Either => names_method(Form::Urlencoded, body) || names_method(Form::Multipart, body),
     }
 }
 
@@ -197,6 +203,24 @@ mod tests {
         );
         assert_eq!(form_of(Catalogue::Canvas, &Method::PUT, &none), None);
         assert_eq!(form_of(Catalogue::Brightspace, &Method::POST, &none), None);
+    }
+
+    #[test]
+    fn a_repeated_content_type_is_read_in_both_ways() {
+        let forms = |types: [&'static str; 2]| {
+            let types = types.map(|text| (CONTENT_TYPE, HeaderValue::from_static(text)));
+            let mut headers = HeaderMap::new();
+            for (name, value) in types {
+                headers.append(name, value);
+            }
+            form_of(Catalogue::Canvas, &Method::POST, &headers)
+        };
+        let urlencoded = "application/x-www-form-urlencoded";
+        assert_eq!(forms(["multipart/mixed", urlencoded]), Some(Form::Either));
+        assert_eq!(forms([urlencoded, "multipart/mixed"]), Some(Form::Either));
+        assert_eq!(forms(["text/csv", urlencoded]), Some(Form::Urlencoded));
+        assert!(names_method(Form::Either, b"_method=DELETE"));
+        assert!(!names_method(Form::Either, b"a=1&b=2"));
     }
 
     #[test]
