@@ -210,8 +210,7 @@ fn the_key_set_holds_public_members_only_and_has_a_socket_of_its_own() {
             "[credentials.app]",
             "jwks_listen = \"127.0.0.1:0\"\n[credentials.app]",
         );
-    let bursar = Bursar::start(&configuration);
-    bursar.until_ready();
+    let bursar = Bursar::ready(&configuration);
 
     let from_control = admin_get(bursar.control, "/.well-known/jwks.json").json();
     let public = exchange(

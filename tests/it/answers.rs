@@ -121,7 +121,7 @@ fn cookies_and_cors_fields_of_the_lms_stop_here() {
 fn cookies_pass_where_the_upstream_says_so() {
     let lms = Peer::start(|_| Reply::with_fields(200, &[("Set-Cookie", "session=1")], "ok"));
     let server = AuthorizationServer::start();
-    let bursar = Bursar::start(&toml(
+    let bursar = Bursar::ready(&toml(
         &lms,
         &server,
         Extra {
@@ -129,7 +129,6 @@ fn cookies_pass_where_the_upstream_says_so() {
             ..Extra::default()
         },
     ));
-    bursar.until_ready();
     let answer = bursar.request("GET", "/api/x", "Cookie: mine=1\r\n", "");
     assert_eq!(answer.field("set-cookie"), Some("session=1"));
     assert_eq!(lms.last().fields("cookie"), ["mine=1"]);
@@ -243,7 +242,7 @@ fn an_answer_that_stalls_is_cut_off() {
         Reply::BytesThenSilence(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec())
     });
     let server = AuthorizationServer::start();
-    let bursar = Bursar::start(&toml(
+    let bursar = Bursar::ready(&toml(
         &lms,
         &server,
         Extra {
@@ -251,7 +250,6 @@ fn an_answer_that_stalls_is_cut_off() {
             ..Extra::default()
         },
     ));
-    bursar.until_ready();
     let answer = bursar.get("/api/x");
     assert!(!answer.complete);
 }

@@ -95,8 +95,7 @@ fn a_scope_that_the_server_did_not_grant_refuses_just_its_routes() {
         "path = \"/api/{*rest}\"\nscopes = [\"api:read\"]",
         1,
     );
-    let bursar = Bursar::start(&configuration);
-    bursar.until_ready();
+    let bursar = Bursar::ready(&configuration);
 
     assert_eq!(bursar.get("/api/x").status, 200);
     let answer = bursar.request("PUT", "/grades/1", "", "5");
@@ -119,7 +118,7 @@ fn a_deny_route_wins_over_everything_more_specific() {
     let server = AuthorizationServer::start();
     let tail = "[[upstreams.lms.routes]]\nname = \"closed\"\npath = \"/api/admin/{*rest}\"\ndeny = true\n\
         [[upstreams.lms.routes]]\nname = \"open\"\nmethods = [\"GET\"]\npath = \"/api/admin/very/specific\"\nscopes = []\n";
-    let bursar = Bursar::start(&toml(
+    let bursar = Bursar::ready(&toml(
         &lms,
         &server,
         Extra {
@@ -127,7 +126,6 @@ fn a_deny_route_wins_over_everything_more_specific() {
             ..Extra::default()
         },
     ));
-    bursar.until_ready();
     assert_eq!(
         bursar.get("/api/admin/very/specific").code(),
         "route_denied"
@@ -154,8 +152,7 @@ catalogue"#,
         r#"scopes = ["api:read", "users:own_profile:read"]
 catalogue"#,
     );
-    let bursar = Bursar::start(&configuration);
-    bursar.until_ready();
+    let bursar = Bursar::ready(&configuration);
 
     assert_eq!(bursar.get("/d2l/api/lp/1.49/users/whoami").status, 200);
     assert_eq!(bursar.get("/D2L/API/LP/1.49/USERS/WHOAMI").status, 200);

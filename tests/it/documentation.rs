@@ -337,8 +337,7 @@ fn busy_bursar() -> String {
             &format!("auth_method = \"private_key_jwt\"\nprivate_key_file = {path:?}"),
         )
         .replace("client_secret = \"canary-client-secret\"\n", "");
-    let bursar = Bursar::start(&configuration);
-    bursar.until_ready();
+    let bursar = Bursar::ready(&configuration);
     assert_eq!(bursar.get("/api/x").status, 200);
     assert_eq!(bursar.request("PUT", "/grades/1", "", "").status, 403);
     assert_eq!(

@@ -20,8 +20,7 @@ fn requests_in_flight_are_finished_and_idle_connections_closed() {
         Reply::new(200, "text/plain", "done")
     });
     let server = AuthorizationServer::start();
-    let bursar = Bursar::start(&toml(&lms, &server, Extra::default()));
-    bursar.until_ready();
+    let bursar = Bursar::ready(&toml(&lms, &server, Extra::default()));
 
     let mut idle = Connection::open(bursar.proxy);
     idle.send(format!(

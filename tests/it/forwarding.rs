@@ -334,7 +334,7 @@ scopes = ["other:read"]
 "#,
         second.url()
     );
-    let bursar = Bursar::start(&toml(
+    let bursar = Bursar::ready(&toml(
         &first,
         &server,
         Extra {
@@ -343,7 +343,6 @@ scopes = ["other:read"]
             ..Extra::default()
         },
     ));
-    bursar.until_ready();
 
     let port = bursar.proxy.port();
     for (host, expected) in [("lms.localhost", "first"), ("other.localhost", "second")] {

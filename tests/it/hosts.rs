@@ -65,7 +65,7 @@ fn a_host_that_is_not_ours_is_misdirected() {
 fn loopback_names_configured_names_and_the_lms_own_name_are_ours() {
     let lms = Peer::start(|_| Reply::ok());
     let server = AuthorizationServer::start();
-    let bursar = Bursar::start(&toml(
+    let bursar = Bursar::ready(&toml(
         &lms,
         &server,
         Extra {
@@ -73,7 +73,6 @@ fn loopback_names_configured_names_and_the_lms_own_name_are_ours() {
             ..Extra::default()
         },
     ));
-    bursar.until_ready();
     let port = bursar.proxy.port();
     for host in [
         format!("localhost:{port}"),

@@ -45,7 +45,7 @@ fn a_body_over_the_limit_of_its_route_is_refused_before_and_while_it_comes() {
     let server = AuthorizationServer::start();
     let tail = "[[upstreams.lms.routes]]\nname = \"small\"\nmethods = [\"POST\"]\npath = \"/small\"\nscopes = []\nmax_body = \"1KiB\"\n\
         [[upstreams.lms.routes]]\nname = \"large\"\nmethods = [\"POST\"]\npath = \"/large\"\nscopes = []\nmax_body = \"100KiB\"\n";
-    let bursar = Bursar::start(&toml(
+    let bursar = Bursar::ready(&toml(
         &lms,
         &server,
         Extra {
@@ -53,7 +53,6 @@ fn a_body_over_the_limit_of_its_route_is_refused_before_and_while_it_comes() {
             ..Extra::default()
         },
     ));
-    bursar.until_ready();
 
     assert_eq!(
         bursar
@@ -98,7 +97,7 @@ fn a_body_over_the_limit_of_its_route_is_refused_before_and_while_it_comes() {
 fn a_head_that_drips_is_cut_off_by_a_total_deadline() {
     let lms = Peer::start(|_| Reply::ok());
     let server = AuthorizationServer::start();
-    let bursar = Bursar::start(&toml(
+    let bursar = Bursar::ready(&toml(
         &lms,
         &server,
         Extra {
@@ -106,7 +105,6 @@ fn a_head_that_drips_is_cut_off_by_a_total_deadline() {
             ..Extra::default()
         },
     ));
-    bursar.until_ready();
     let mut connection = Connection::open(bursar.proxy);
     for byte in format!("GET /api/x HTTP/1.1\r\nHost: {}\r\nX: ", bursar.proxy)
         .bytes()
@@ -137,7 +135,7 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     });
     let server = AuthorizationServer::start();
     let settings = "header_timeout = \"300ms\"\nidle_timeout = \"300ms\"";
-    let bursar = Bursar::start(&toml(
+    let bursar = Bursar::ready(&toml(
         &lms,
         &server,
         Extra {
@@ -145,7 +143,6 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
             ..Extra::default()
         },
     ));
-    bursar.until_ready();
 
     let mut busy = Connection::open(bursar.proxy);
     busy.send(format!(
@@ -173,7 +170,7 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 fn a_body_that_stalls_is_a_408() {
     let lms = Peer::start(|_| Reply::ok());
     let server = AuthorizationServer::start();
-    let bursar = Bursar::start(&toml(
+    let bursar = Bursar::ready(&toml(
         &lms,
         &server,
         Extra {
@@ -181,7 +178,6 @@ fn a_body_that_stalls_is_a_408() {
             ..Extra::default()
         },
     ));
-    bursar.until_ready();
     let mut connection = Connection::open(bursar.proxy);
     connection.send(format!(
         "POST /api/x HTTP/1.1\r\nHost: {}\r\nContent-Length: 10\r\n\r\nhalf",
@@ -209,8 +205,7 @@ fn connections_over_the_ceiling_get_503_and_the_probes_still_answer() {
         },
     )
     .replace("workers = 2", "workers = 1");
-    let bursar = Bursar::start(&configuration);
-    bursar.until_ready();
+    let bursar = Bursar::ready(&configuration);
     let mut held: Vec<_> = (0..4).map(|_| Connection::open(bursar.proxy)).collect();
     for connection in &mut held {
         connection.send(format!(

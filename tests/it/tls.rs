@@ -101,9 +101,7 @@ fn bursar(server: &AuthorizationServer, base_url: &str, trust: &str) -> Bursar {
             ..Extra::default()
         },
     );
-    let bursar = Bursar::start(&text.replace(&nobody.url(), base_url));
-    bursar.until_ready();
-    bursar
+    Bursar::ready(&text.replace(&nobody.url(), base_url))
 }
 
 #[test]

@@ -464,8 +464,7 @@ fn a_static_token_is_injected_as_it_is() {
         &configuration[..begin],
         &configuration[end..]
     );
-    let bursar = Bursar::start(&configuration);
-    bursar.until_ready();
+    let bursar = Bursar::ready(&configuration);
     assert_eq!(bursar.get("/api/x").status, 200);
     assert_eq!(lms.last().fields("authorization"), ["Bearer canary-static"]);
     assert_eq!(server.calls(), 0);

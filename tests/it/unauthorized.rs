@@ -197,8 +197,7 @@ catalogue"#,
         r#"scopes = ["api:read", "url:GET|/api/v1/courses/:id", "url:GET|/api/v1/courses"]
 catalogue"#,
     );
-    let bursar = Bursar::start(&configuration);
-    bursar.until_ready();
+    let bursar = Bursar::ready(&configuration);
     for _ in 0..5 {
         assert_eq!(bursar.get("/api/v1/courses/1").status, 401);
     }

@@ -40,6 +40,13 @@ impl Bursar {
         }
     }
 
+    /// As [`start`](Self::start), and waits until it has its first token.
+    pub fn ready(toml: &str) -> Self {
+        let bursar = Self::start(toml);
+        bursar.until_ready();
+        bursar
+    }
+
     pub fn get(&self, target: &str) -> Answer {
         self.request("GET", target, "", "")
     }
@@ -187,9 +194,7 @@ scopes = ["grades:write"]
 
 /// A bursar with the usual configuration, ready.
 pub fn between(lms: &Peer, server: &AuthorizationServer) -> Bursar {
-    let bursar = Bursar::start(&toml(lms, server, Extra::default()));
-    bursar.until_ready();
-    bursar
+    Bursar::ready(&toml(lms, server, Extra::default()))
 }
 
 /// The same with an LMS that answers everything with 200, and an authorization server.
