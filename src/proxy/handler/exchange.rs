@@ -46,7 +46,7 @@ impl Exchange<'_> {
             Upload::Flowing { prefix, rest } => {
                 let limit = self.permit.route().max_body;
                 let idle = self.lane.upstream.params.idle_timeout;
-                let body = RequestBody::streaming(vec![prefix], rest, limit, idle);
+                let body = RequestBody::streaming(prefix, rest, limit, idle);
                 (body, None)
             }
         };

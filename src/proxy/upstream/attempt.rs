@@ -159,7 +159,7 @@ mod tests {
     #[tokio::test(flavor = "local", start_paused = true)]
     async fn a_long_upload_is_not_cut_and_the_clock_starts_at_its_end() {
         let (rest, mut peer) = application("Content-Length: 10\r\n\r\n").await;
-        let body = RequestBody::streaming(vec![], rest, None, Duration::MAX);
+        let body = RequestBody::streaming(Bytes::new(), rest, None, Duration::MAX);
         let upload = body.upload().unwrap();
         upload.start();
         let start = Instant::now();
@@ -182,7 +182,7 @@ mod tests {
     #[tokio::test(flavor = "local", start_paused = true)]
     async fn the_end_of_an_upload_starts_the_clock_even_if_nothing_else_happens() {
         let (rest, mut peer) = application("Content-Length: 1\r\n\r\n").await;
-        let body = RequestBody::streaming(vec![], rest, None, Duration::MAX);
+        let body = RequestBody::streaming(Bytes::new(), rest, None, Duration::MAX);
         let upload = body.upload().unwrap();
         upload.start();
         let start = Instant::now();
@@ -204,7 +204,7 @@ mod tests {
     #[tokio::test(flavor = "local", start_paused = true)]
     async fn an_lms_that_stops_taking_the_body_times_out() {
         let (rest, _peer) = application("Content-Length: 10\r\n\r\n").await;
-        let prefix = vec![Bytes::from_static(b"ab"), Bytes::from_static(b"cd")];
+        let prefix = Bytes::from_static(b"abcd");
         let mut body = RequestBody::streaming(prefix, rest, None, Duration::MAX);
         let upload = body.upload().unwrap();
         upload.start();

@@ -1,7 +1,6 @@
 //! The body of a request on its way to the LMS.
 
 use std::{
-    collections::VecDeque,
     fmt,
     pin::Pin,
     rc::Rc,
@@ -43,14 +42,9 @@ impl RequestBody {
     /// `limit` is the largest size in bytes of the whole, `idle` the longest wait for the
     /// application's next byte.
     #[must_use]
-    pub fn streaming(
-        prefix: Vec<Bytes>,
-        rest: Arriving,
-        limit: Option<u64>,
-        idle: Duration,
-    ) -> Self {
+    pub fn streaming(prefix: Bytes, rest: Arriving, limit: Option<u64>, idle: Duration) -> Self {
         Self(Kind::Streaming(Box::new(Streaming {
-            prefix: prefix.into(),
+            prefix,
             rest,
             room: limit.unwrap_or(u64::MAX),
             idle: IdleTimer::new(idle),
@@ -114,7 +108,7 @@ impl fmt::Debug for RequestBody {
 }
 
 struct Streaming {
-    prefix: VecDeque<Bytes>,
+    prefix: Bytes,
     rest: Arriving,
     /// What may still come before it is too much.
     room: u64,
@@ -137,7 +131,8 @@ impl Streaming {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
-        if let Some(data) = self.prefix.pop_front() {
+        if !self.prefix.is_empty() {
+            let data = std::mem::take(&mut self.prefix);
             return Poll::Ready(Some(self.within_limit(data)));
         }
         loop {
@@ -175,7 +170,7 @@ impl Streaming {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let read: u64 = self.prefix.iter().map(|data| data.len() as u64).sum();
+        let read = self.prefix.len() as u64;
         self.rest
             .size_hint()
             .exact()
@@ -206,10 +201,9 @@ mod tests {
         application: Application,
     }
 
-    async fn streamed(head: &str, prefix: &[&'static str], limit: Option<u64>) -> Streamed {
+    async fn streamed(head: &str, prefix: &'static str, limit: Option<u64>) -> Streamed {
         let (rest, application) = application(head).await;
-        let prefix = prefix.iter().map(|piece| Bytes::from(*piece)).collect();
-        let body = RequestBody::streaming(prefix, rest, limit, IDLE);
+        let body = RequestBody::streaming(Bytes::from(prefix), rest, limit, IDLE);
         Streamed {
             upload: body.upload().unwrap(),
             body,
@@ -219,7 +213,7 @@ mod tests {
 
     #[tokio::test(flavor = "local")]
     async fn the_prefix_comes_first_and_the_length_covers_both() {
-        let mut streamed = streamed("Content-Length: 4\r\n\r\n", &["ab", "c"], None).await;
+        let mut streamed = streamed("Content-Length: 4\r\n\r\n", "abc", None).await;
         assert_eq!(streamed.body.size_hint().exact(), Some(7));
         streamed.application.write_all(b"defg").await.unwrap();
         let collected = streamed.body.collect().await.unwrap().to_bytes();
@@ -230,7 +224,7 @@ mod tests {
 
     #[tokio::test(flavor = "local")]
     async fn a_chunked_body_has_no_length_and_loses_its_trailers() {
-        let mut streamed = streamed("Transfer-Encoding: chunked\r\n\r\n", &[], None).await;
+        let mut streamed = streamed("Transfer-Encoding: chunked\r\n\r\n", "", None).await;
         assert_eq!(streamed.body.size_hint().exact(), None);
         streamed
             .application
@@ -245,7 +239,7 @@ mod tests {
     #[tokio::test(flavor = "local")]
     async fn a_malformed_chunk_is_a_framing_fault() {
         for chunk in ["zz\r\nab\r\n", "10000000000000003\r\n", "2\r\nabXX"] {
-            let mut streamed = streamed("Transfer-Encoding: chunked\r\n\r\n", &[], None).await;
+            let mut streamed = streamed("Transfer-Encoding: chunked\r\n\r\n", "", None).await;
             streamed
                 .application
                 .write_all(chunk.as_bytes())
@@ -260,7 +254,7 @@ mod tests {
     #[tokio::test(flavor = "local")]
     async fn an_application_that_leaves_has_aborted() {
         for framing in ["Transfer-Encoding: chunked", "Content-Length: 9"] {
-            let streamed = streamed(&format!("{framing}\r\n\r\n"), &[], None).await;
+            let streamed = streamed(&format!("{framing}\r\n\r\n"), "", None).await;
             drop(streamed.application);
             let fault = streamed.body.collect().await.unwrap_err();
             assert_eq!(fault, BodyFault::Aborted, "{framing}");
@@ -271,7 +265,7 @@ mod tests {
     #[tokio::test(flavor = "local")]
     async fn the_limit_covers_the_prefix_too() {
         for (limit, expected) in [(7, None), (6, Some(BodyFault::TooLarge))] {
-            let mut streamed = streamed("Content-Length: 4\r\n\r\n", &["abc"], Some(limit)).await;
+            let mut streamed = streamed("Content-Length: 4\r\n\r\n", "abc", Some(limit)).await;
             streamed.application.write_all(b"defg").await.unwrap();
             assert_eq!(streamed.body.collect().await.err(), expected);
             assert_eq!(streamed.upload.fault(), expected);
@@ -280,7 +274,7 @@ mod tests {
 
     #[tokio::test(flavor = "local", start_paused = true)]
     async fn an_application_that_falls_silent_times_out() {
-        let mut streamed = streamed("Content-Length: 4\r\n\r\n", &[], None).await;
+        let mut streamed = streamed("Content-Length: 4\r\n\r\n", "", None).await;
         streamed.application.write_all(b"de").await.unwrap();
         let start = Instant::now();
         let fault = streamed.body.collect().await.unwrap_err();

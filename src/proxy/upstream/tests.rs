@@ -113,7 +113,7 @@ struct Upload {
 async fn upload(method: Method, fields: &str) -> Upload {
     let (rest, application) = application(fields).await;
     let idle = Duration::from_secs(20);
-    let body = RequestBody::streaming(vec![], rest, None, idle);
+    let body = RequestBody::streaming(Bytes::new(), rest, None, idle);
     Upload {
         request: request(method, body),
         application,
