@@ -23,7 +23,7 @@ use clap::{Parser as _, error::ErrorKind};
 
 use crate::{
     causes::with_causes,
-    config::{LoadOptions, Loaded, load},
+    config::{LoadOptions, Loaded, json_schema, load},
     oauth::ClientAuth,
     telemetry::Stderr,
     token::Source,
@@ -127,6 +127,7 @@ fn dispatch(command: Command, surroundings: &Surroundings) -> ExitCode {
         Command::Config(ConfigCommand::Show(args)) => {
             loaded(&args).map(|loaded| output::print(&config::show(&loaded)))
         }
+        Command::Config(ConfigCommand::Schema) => Ok(output::print_json(&json_schema())),
         Command::Config(ConfigCommand::Path(args)) => {
             Ok(print_path(&surroundings.load_options(&args)))
         }

@@ -8,11 +8,14 @@
 //!    each setting with its source. What nobody asked for is an unknown key.
 //! 6. `resolve` makes the parameters of the layers below: files read, keys loaded, policies built.
 //!
+//! `json_schema` tells editors about the table of keys.
+//!
 //! No step stops at a problem: all of them are reported at once, with key, place, cause and remedy,
 //! and never with a secret's value ([`problem`], `redact`).
 
 mod document;
 mod environment;
+mod json_schema;
 mod layers;
 pub mod load;
 pub mod locate;
@@ -22,6 +25,7 @@ mod redact;
 mod resolve;
 mod schema;
 pub mod settings;
+mod tree;
 mod value;
 
 #[cfg(test)]
@@ -37,6 +41,7 @@ use crate::{
     token::{Ask, Credential},
 };
 
+pub use json_schema::json_schema;
 pub use load::load;
 pub use locate::LoadOptions;
 pub use problem::{Problem, ProblemCode, Problems};

@@ -172,6 +172,17 @@ Exit codes: 0 allow, 3 deny."
 pub(super) enum ConfigCommand {
     /// Print every setting with its value and its source; secrets are left out.
     Show(ConfigArgs),
+    /// Print a JSON Schema of the configuration file: editors complete its keys with it.
+    #[command(
+        help_template = HELP,
+        after_help = "\
+Examples:
+  bursar config schema > bursar.schema.json
+
+Then begin bursar.toml with `#:schema ./bursar.schema.json`: editors with Taplo (VS Code's Even Better TOML)
+complete keys, show what they are for and underline what is wrong."
+    )]
+    Schema,
     /// Print which file is read, and why that one.
     Path(ConfigArgs),
 }

@@ -32,6 +32,7 @@ fn every_command_of_the_contract_is_understood() {
         "status --output json --config bursar.toml",
         "config show",
         "config path --config bursar.toml",
+        "config schema",
         "keys new",
         "keys jwks --config bursar.toml",
         "explain BUR1001",

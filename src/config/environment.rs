@@ -16,9 +16,10 @@ use figment::{
 };
 
 use super::{
-    document::{Document, KeyPath},
+    document::Document,
     problem::{Place, Problem, ProblemCode},
     schema::{self, Key, Node},
+    tree::KeyPath,
     value::{nearest, secret_file},
 };
 use crate::secret::{self, ExposeSecret, SecretFiles};

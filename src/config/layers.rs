@@ -6,10 +6,8 @@ use figment::{
 };
 
 use super::{
-    document::{Document, KeyPath},
-    environment::Variable,
-    problem::Place,
-    settings::SettingSource,
+    document::Document, environment::Variable, problem::Place, settings::SettingSource,
+    tree::KeyPath,
 };
 
 /// The merged tree, and where its values come from.

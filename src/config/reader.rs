@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use figment::value::{Dict, Value};
 
 use super::{
-    document::{KeyPath, parse_value},
     layers::{Layer, Layers},
     problem::{Place, Problem, ProblemCode},
     schema::{self, Key, Node},
     settings::{REDACTED, Setting, SettingSource, Settings},
+    tree::{KeyPath, parse_value},
     value::{self, Fault, FromValue, nearest},
 };
 
@@ -141,6 +141,11 @@ impl Reader {
             debug_assert!(false, "{path} is not in the table of keys");
             return None;
         };
+        // A type that is not the table's would make `bursar config schema` lie.
+        debug_assert!(
+            key.shape == T::SHAPE,
+            "{path} is read as another type than the table says"
+        );
         self.read.insert(path.clone());
 
         if let Some(value) = table.values.get(name) {

@@ -12,6 +12,7 @@ use toml::{
 use super::{
     schema::{self, Node},
     settings::REDACTED,
+    value::looks_secret,
 };
 
 /// `text` with every value that could be a secret blanked out; all other bytes stay where they are.
@@ -30,18 +31,6 @@ pub(super) fn text(text: &str, table: &DeTable<'_>, broken: bool) -> String {
     }
     // Whole values are replaced by ASCII, so this cannot fail; if it did, nothing may be shown.
     String::from_utf8(bytes).unwrap_or_default()
-}
-
-/// Whether a value that is no secret by its key looks like one all the same.
-pub(super) fn looks_secret(value: &str) -> bool {
-    value.contains("-----BEGIN") || has_userinfo(value)
-}
-
-fn has_userinfo(value: &str) -> bool {
-    value.split_once("://").is_some_and(|(_, rest)| {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        authority.contains('@')
-    })
 }
 
 /// `pattern`: `None` below a key that does not exist.

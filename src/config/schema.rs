@@ -1,25 +1,65 @@
-//! Every key there is, with its default: the one table that reading, environment variables,
-//! `config show` and the test of `config.example.toml` go by.
+//! Every key there is, with its type, its default and what it is for: the one table that reading, environment variables,
+//! `config show`, `config schema` and the test of `config.example.toml` go by.
 //!
 //! A pattern is a TOML path; `*` stands for a name that a person chose, `[]` for the items of an array of tables.
+
+use std::path::PathBuf;
+
+#[cfg(test)]
+use figment::value::Value;
+use tracing_subscriber::filter::Targets;
+
+use super::value::{
+    FromValue, Text,
+    address::{BaseUrl, Listen, TokenUrl},
+    quantity::{AssertionLifetime, Connections, Period, Size, Timeout, Workers},
+    request::{Methods, Scopes},
+    shape::Shape,
+    word::{AudienceForm, AuthMethod, Enforce, Grant, Profile, TokenScope},
+};
+use crate::{
+    admin::ReadyNeeds,
+    keys::Algorithm,
+    policy::Catalogue,
+    proxy::{HostName, LogRequests},
+    secret::{SecretFiles, SecretString},
+    telemetry::LogFormat,
+    token::RefreshAhead,
+};
 
 /// One key.
 #[derive(Debug)]
 pub(super) struct Key {
     /// Where it stands.
     pub(super) pattern: &'static str,
+    /// What it is for, in the words of an editor's hint: the lines of its comment.
+    doc: &'static str,
+    /// What its value looks like.
+    pub(super) shape: Shape,
     /// Its default in TOML; `None`: none, or one that depends on the profile.
     pub(super) default: Option<&'static str>,
     /// Whether its value must never be shown.
     pub(super) secret: bool,
+    /// Whether its type takes the value.
+    #[cfg(test)]
+    pub(super) accepts: fn(&Value) -> bool,
 }
 
-const fn key(pattern: &'static str) -> Key {
+const fn key<T: FromValue>(pattern: &'static str, doc: &'static str) -> Key {
     Key {
         pattern,
+        doc,
+        shape: T::SHAPE,
         default: None,
         secret: false,
+        #[cfg(test)]
+        accepts: accepts::<T>,
     }
+}
+
+#[cfg(test)]
+fn accepts<T: FromValue>(value: &Value) -> bool {
+    T::from_value(value).is_ok()
 }
 
 impl Key {
@@ -32,76 +72,205 @@ impl Key {
         self.secret = true;
         self
     }
+
+    /// What it is for.
+    pub(super) fn description(&self) -> String {
+        let lines: Vec<_> = self.doc.lines().map(str::trim).collect();
+        lines.join(" ")
+    }
 }
 
-/// All keys.
-pub(super) const KEYS: &[Key] = &[
-    key("server.listen").or(r#""127.0.0.1:8080""#),
-    key("server.hosts").or("[]"),
-    key("server.mode").or(r#""enforce""#),
-    key("server.workers").or("0"),
-    key("server.max_connections").or("10000"),
-    key("server.header_timeout").or(r#""10s""#),
-    key("server.idle_timeout").or(r#""60s""#),
-    key("server.drain_timeout").or(r#""25s""#),
-    key("server.secret_files").or(r#""private""#),
-    key("admin.listen").or(r#""127.0.0.1:9464""#),
-    key("admin.control").or(r#""127.0.0.1:9465""#),
-    key("admin.jwks_listen"),
-    key("admin.ready_needs").or(r#""first_token""#),
-    key("log.level").or(r#""info""#),
-    key("log.format").or(r#""auto""#),
-    key("log.requests").or(r#""denied""#),
-    key("credentials.*.profile").or(r#""oauth2""#),
-    key("credentials.*.grant"),
-    key("credentials.*.client_id"),
-    key("credentials.*.client_secret").secret(),
-    key("credentials.*.client_secret_file"),
-    key("credentials.*.auth_method"),
-    key("credentials.*.private_key_file"),
-    key("credentials.*.kid"),
-    key("credentials.*.signing_alg"),
-    key("credentials.*.token_url"),
-    key("credentials.*.audience"),
-    key("credentials.*.audience_form").or(r#""string""#),
-    key("credentials.*.assertion_lifetime").or(r#""60s""#),
-    key("credentials.*.assertion_typ").or(r#""JWT""#),
-    key("credentials.*.token_params.*").secret(),
-    key("credentials.*.token_headers.*").secret(),
-    key("credentials.*.default_lifetime").or(r#""5m""#),
-    key("credentials.*.refresh_ahead").or(r#""20%""#),
-    key("credentials.*.safety_margin").or(r#""30s""#),
-    key("credentials.*.wait").or(r#""10s""#),
-    key("credentials.*.timeout").or(r#""10s""#),
-    key("credentials.*.ca_file"),
-    key("credentials.*.token").secret(),
-    key("credentials.*.token_file"),
-    key("upstreams.*.base_url"),
-    key("upstreams.*.credential"),
-    key("upstreams.*.catalogue").or(r#""none""#),
-    key("upstreams.*.scopes").or("[]"),
-    key("upstreams.*.token_scope").or(r#""upstream""#),
-    key("upstreams.*.request_scopes").or("true"),
-    key("upstreams.*.hosts").or("[]"),
-    key("upstreams.*.listen"),
-    key("upstreams.*.connect_timeout").or(r#""5s""#),
-    key("upstreams.*.response_timeout").or(r#""60s""#),
-    key("upstreams.*.idle_timeout").or(r#""60s""#),
-    key("upstreams.*.pool_idle_timeout").or(r#""30s""#),
-    key("upstreams.*.max_connections").or("256"),
-    key("upstreams.*.ca_file"),
-    key("upstreams.*.ca_only").or("false"),
-    key("upstreams.*.cookies").or("false"),
-    key("upstreams.*.allow_plain_http").or("false"),
-    key("upstreams.*.routes[].name"),
-    key("upstreams.*.routes[].methods"),
-    key("upstreams.*.routes[].path"),
-    key("upstreams.*.routes[].scopes"),
-    key("upstreams.*.routes[].any_scope"),
-    key("upstreams.*.routes[].deny").or("false"),
-    key("upstreams.*.routes[].max_body"),
-    key("upstreams.*.routes[].encoded_slash").or("false"),
-    key("upstreams.*.routes[].query_allow").or("[]"),
+macro_rules! keys {
+    ($($(#[doc = $doc:literal])+ $pattern:literal: $type:ty $(= $default:literal)? $(, $mark:ident)?;)+) => {
+        /// All keys.
+        pub(super) const KEYS: &[Key] = &[
+            $(key::<$type>($pattern, concat!($($doc, "\n"),+))$(.or($default))?$(.$mark())?,)+
+        ];
+    };
+}
+
+// To add a key, write a line for it:
+//
+//     /// What it is for, in a sentence: editors show it (`bursar config schema`).
+//     "table.*.key": Type = r#""default""#, secret;
+//
+// `Type` is the one that `Reader::get` reads it with; what it looks like in TOML is `Type::SHAPE`. The default (in TOML)
+// and `secret` may be left out. A new table needs a line in `TABLES`, and config.example.toml shows every key.
+keys! {
+    /// Where the application connects: a loopback address. Port 0 takes a free one.
+    "server.listen": Listen = r#""127.0.0.1:8080""#;
+    /// Further names by which applications call bursar, with a port or without.
+    "server.hosts": Vec<HostName> = "[]";
+    /// What happens to requests that the policy does not allow: "enforce" refuses them.
+    "server.mode": Enforce = r#""enforce""#;
+    /// Worker threads; 0: as many as there are cores for this process (a container's CPU quota is counted).
+    "server.workers": Workers = "0";
+    /// Connections from applications at once.
+    "server.max_connections": Connections = "10000";
+    /// How long a request's head may take.
+    "server.header_timeout": Timeout = r#""10s""#;
+    /// How long a connection may be idle, and how long the application may pause in reading an answer.
+    "server.idle_timeout": Timeout = r#""60s""#;
+    /// How long requests under way may take to finish after SIGTERM.
+    "server.drain_timeout": Period = r#""25s""#;
+    /// Who else may read the files of secrets. "private": nobody, but the group where root owns the file;
+    /// "any": a warning only.
+    "server.secret_files": SecretFiles = r#""private""#;
+
+    /// /livez, /startupz, /readyz and /metrics. May bind any address.
+    "admin.listen": Listen = r#""127.0.0.1:9464""#;
+    /// Status API and public keys: a loopback address.
+    "admin.control": Listen = r#""127.0.0.1:9465""#;
+    /// The public keys alone, for the LMS to fetch (behind a TLS ingress). Off unless set.
+    "admin.jwks_listen": Listen;
+    /// When /readyz says yes: "first_token" (every token was there once), "token" (every token is usable
+    /// now), "nothing".
+    "admin.ready_needs": ReadyNeeds = r#""first_token""#;
+
+    /// "error", "warn", "info", "debug" or "trace"; for modules behind a comma: "info,bursar::token=debug".
+    "log.level": Targets = r#""info""#;
+    /// "auto": text on a terminal, JSON otherwise; "text"; "json".
+    "log.format": LogFormat = r#""auto""#;
+    /// Requests that get a line: "denied" (refused or failed), "all", or a share of the others such as
+    /// "1/100".
+    "log.requests": LogRequests = r#""denied""#;
+
+    /// Presets for the rest; "oauth2": none but those of the standard.
+    "credentials.*.profile": Profile = r#""oauth2""#;
+    /// How tokens are obtained; unless set, as the profile says.
+    "credentials.*.grant": Grant;
+    /// The id under which bursar is registered.
+    "credentials.*.client_id": Text;
+    /// The client's secret; a file of its own (client_secret_file) is safer.
+    "credentials.*.client_secret": SecretString, secret;
+    /// The file that holds the client's secret.
+    "credentials.*.client_secret_file": PathBuf;
+    /// How the client proves itself; unless set, as the profile says.
+    "credentials.*.auth_method": AuthMethod;
+    /// The file of the private key, PEM: PKCS#8, PKCS#1 or SEC1; RSA, P-256, P-384 or Ed25519.
+    "credentials.*.private_key_file": PathBuf;
+    /// The key's id in the public key set; unless set, its thumbprint (RFC 7638).
+    "credentials.*.kid": Text;
+    /// What assertions are signed with; unless set, what goes with the key.
+    "credentials.*.signing_alg": Algorithm;
+    /// The token endpoint: https, or http on loopback; unless set, the profile's.
+    "credentials.*.token_url": TokenUrl;
+    /// `aud` of the assertion; unless set, the token URL as written.
+    "credentials.*.audience": Text;
+    /// "string", or "array" for servers that want a list of one.
+    "credentials.*.audience_form": AudienceForm = r#""string""#;
+    /// How long an assertion is good for; at most 300 s.
+    "credentials.*.assertion_lifetime": AssertionLifetime = r#""60s""#;
+    /// `typ` of the assertion's header. Some servers want "client-authentication+jwt".
+    "credentials.*.assertion_typ": Text = r#""JWT""#;
+    /// A form field that a vendor wants beyond the standard.
+    "credentials.*.token_params.*": Text, secret;
+    /// A header field that a vendor wants beyond the standard.
+    "credentials.*.token_headers.*": Text, secret;
+    /// A token's lifetime where the answer does not state it.
+    "credentials.*.default_lifetime": Timeout = r#""5m""#;
+    /// When to renew a token: with this share of its lifetime left ("1%" to "90%"), or this long before its
+    /// end.
+    "credentials.*.refresh_ahead": RefreshAhead = r#""20%""#;
+    /// A token with less life than this is never used; at most a quarter of its lifetime.
+    "credentials.*.safety_margin": Period = r#""30s""#;
+    /// How long a request waits when there is no usable token.
+    "credentials.*.wait": Period = r#""10s""#;
+    /// How long one token request may take.
+    "credentials.*.timeout": Timeout = r#""10s""#;
+    /// Roots beside the system's, in PEM.
+    "credentials.*.ca_file": PathBuf;
+    /// The token of a static grant; a file of its own (token_file) is safer.
+    "credentials.*.token": SecretString, secret;
+    /// The file that holds the token of a static grant.
+    "credentials.*.token_file": PathBuf;
+
+    /// The LMS's origin; no path.
+    "upstreams.*.base_url": BaseUrl;
+    /// Whose tokens it gets: the name of a credential.
+    "upstreams.*.credential": Text;
+    /// The built-in table of calls and the scopes they need.
+    "upstreams.*.catalogue": Catalogue = r#""none""#;
+    /// The allowlist. A request passes if its route's scopes are covered by these and by the token.
+    "upstreams.*.scopes": Scopes = "[]";
+    /// "upstream": one token with all scopes; "route": one per set of scopes that a route needs.
+    "upstreams.*.token_scope": TokenScope = r#""upstream""#;
+    /// Whether a scope parameter is sent. false: granted is what is registered, and the allowlist still
+    /// decides. The default of "instructure" is false.
+    "upstreams.*.request_scopes": bool = "true";
+    /// Further Host names that select this upstream, with a port or without.
+    "upstreams.*.hosts": Vec<HostName> = "[]";
+    /// A port of its own: a loopback address.
+    "upstreams.*.listen": Listen;
+    /// For name, TCP and TLS together.
+    "upstreams.*.connect_timeout": Timeout = r#""5s""#;
+    /// To the first byte of the answer.
+    "upstreams.*.response_timeout": Timeout = r#""60s""#;
+    /// Between bytes of an exchange, those of the application's body too.
+    "upstreams.*.idle_timeout": Timeout = r#""60s""#;
+    /// How long an idle connection is kept.
+    "upstreams.*.pool_idle_timeout": Timeout = r#""30s""#;
+    /// Open connections at once.
+    "upstreams.*.max_connections": Connections = "256";
+    /// Roots beside the system's, in PEM.
+    "upstreams.*.ca_file": PathBuf;
+    /// Only those roots, not the system's.
+    "upstreams.*.ca_only": bool = "false";
+    /// Whether Cookie and Set-Cookie pass.
+    "upstreams.*.cookies": bool = "false";
+    /// Plain http to a host that is not this machine. The token crosses the network unencrypted.
+    "upstreams.*.allow_plain_http": bool = "false";
+
+    /// What metrics, logs and answers call it.
+    "upstreams.*.routes[].name": Text;
+    /// In upper case. HEAD goes where GET goes.
+    "upstreams.*.routes[].methods": Methods;
+    /// A whole path of the LMS. {name} is one segment, {*rest} at the end the tail.
+    "upstreams.*.routes[].path": Text;
+    /// What it needs: all of these. [] says that it needs none.
+    "upstreams.*.routes[].scopes": Scopes;
+    /// In place of `scopes`: one of these is enough.
+    "upstreams.*.routes[].any_scope": Scopes;
+    /// true refuses, whatever the scopes.
+    "upstreams.*.routes[].deny": bool = "false";
+    /// The largest body; unless set, there is no limit.
+    "upstreams.*.routes[].max_body": Size;
+    /// Whether %2F may stand in a segment.
+    "upstreams.*.routes[].encoded_slash": bool = "false";
+    /// Query parameters that are refused by default and pass on this route.
+    "upstreams.*.routes[].query_allow": Vec<String> = "[]";
+}
+
+/// What the tables are for.
+pub(super) const TABLES: &[(&str, &str)] = &[
+    ("server", "The application's side."),
+    (
+        "admin",
+        "Probes, metrics and control; never on the application's port.",
+    ),
+    ("log", "What is logged, and how."),
+    ("credentials", "The clients of authorization servers."),
+    (
+        "credentials.*",
+        "One client of an authorization server: how bursar obtains tokens.",
+    ),
+    (
+        "credentials.*.token_params",
+        "Form fields that a vendor wants beyond the standard.",
+    ),
+    (
+        "credentials.*.token_headers",
+        "Header fields that a vendor wants beyond the standard.",
+    ),
+    ("upstreams", "The LMSs."),
+    (
+        "upstreams.*",
+        "One LMS: where it is, whose tokens it gets, and what the application may do there.",
+    ),
+    (
+        "upstreams.*.routes",
+        "Routes beside the catalogue's; they take the place of its own on the same method and path.",
+    ),
 ];
 
 /// What stands at a pattern.
@@ -180,6 +349,8 @@ pub(super) fn join(pattern: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -208,6 +379,26 @@ mod tests {
             ["server", "admin", "log", "credentials", "upstreams"]
         );
         assert!(names("credentials").is_empty());
+    }
+
+    #[test]
+    fn every_key_and_every_table_says_what_it_is_for() {
+        let mut tables = BTreeSet::new();
+        for key in KEYS {
+            let description = key.description();
+            assert!(
+                description.len() > 15 && description.ends_with('.'),
+                "{}: {description:?}",
+                key.pattern
+            );
+            let mut path = key.pattern;
+            while let Some((parent, _)) = path.rsplit_once('.') {
+                tables.insert(parent.trim_end_matches("[]"));
+                path = parent;
+            }
+        }
+        let described: BTreeSet<_> = TABLES.iter().map(|(pattern, _)| *pattern).collect();
+        assert_eq!(described, tables);
     }
 
     #[test]

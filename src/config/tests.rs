@@ -1,6 +1,7 @@
 //! The whole way from text and environment to a configuration, or to its problems.
 
 mod example;
+mod json_schema;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 

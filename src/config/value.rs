@@ -3,6 +3,7 @@
 pub(super) mod address;
 pub(super) mod quantity;
 pub(super) mod request;
+pub(super) mod shape;
 pub(super) mod word;
 
 use std::{io, path::PathBuf};
@@ -10,11 +11,11 @@ use std::{io, path::PathBuf};
 use figment::value::{Num, Value};
 
 use super::{
-    document::parse_value,
     problem::{Place, Problem, ProblemCode, Severity},
-    redact,
+    tree::parse_value,
 };
 use crate::secret::{SecretFileError, SecretString};
+use shape::Shape;
 
 /// A problem that does not know its place yet.
 #[derive(Debug)]
@@ -59,6 +60,9 @@ impl Fault {
 
 /// A type that the value of a key can have.
 pub(super) trait FromValue: Sized {
+    /// What it looks like, for `bursar config schema`.
+    const SHAPE: Shape;
+
     /// What the text of an environment variable stands for.
     fn from_text(text: &str) -> Value {
         Value::from(text)
@@ -77,12 +81,16 @@ pub(super) trait FromValue: Sized {
 pub(super) struct Text(pub(super) String);
 
 impl FromValue for Text {
+    const SHAPE: Shape = Shape::Text(shape::TEXT);
+
     fn from_value(value: &Value) -> Result<Self, Fault> {
         plain(value).map(|text| Self(text.to_owned()))
     }
 }
 
 impl FromValue for SecretString {
+    const SHAPE: Shape = Shape::Text(shape::TEXT);
+
     fn from_value(value: &Value) -> Result<Self, Fault> {
         let text = string(value, "a string")?;
         check_secret(text)
@@ -99,9 +107,11 @@ impl FromValue for SecretString {
 
 /// The name of a file.
 impl FromValue for PathBuf {
+    const SHAPE: Shape = Shape::Text(shape::TEXT);
+
     fn from_value(value: &Value) -> Result<Self, Fault> {
         let text = string(value, "the name of a file")?;
-        if redact::looks_secret(text) || text.contains('\n') {
+        if looks_secret(text) || text.contains('\n') {
             return Err(Fault::invalid(
                 "holds the key itself, not the name of its file",
                 "write the key to a file of mode 0600 and set this to the file's name",
@@ -112,6 +122,8 @@ impl FromValue for PathBuf {
 }
 
 impl FromValue for bool {
+    const SHAPE: Shape = Shape::Flag;
+
     fn from_text(text: &str) -> Value {
         match text {
             "true" => Value::from(true),
@@ -129,6 +141,11 @@ impl FromValue for bool {
 
 /// A list of texts.
 impl FromValue for Vec<String> {
+    const SHAPE: Shape = Shape::List {
+        items: shape::TEXT,
+        min: 0,
+    };
+
     fn from_text(text: &str) -> Value {
         list_from_text(text)
     }
@@ -139,6 +156,18 @@ impl FromValue for Vec<String> {
             .map(|item| plain(item).map(str::to_owned))
             .collect()
     }
+}
+
+/// Whether a value that is no secret by its key looks like one all the same.
+pub(super) fn looks_secret(value: &str) -> bool {
+    value.contains("-----BEGIN") || has_userinfo(value)
+}
+
+fn has_userinfo(value: &str) -> bool {
+    value.split_once("://").is_some_and(|(_, rest)| {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        authority.contains('@')
+    })
 }
 
 /// A secret of one line: F36 of the peers is a newline that made every request fail, or leaked the header.

@@ -227,6 +227,20 @@ fn config_show_names_the_source_of_each_value_and_hides_secrets() {
 }
 
 #[test]
+fn config_schema_needs_no_configuration_and_is_json() {
+    let printed = bursar(&["config", "schema"]);
+    assert_eq!(printed.code, 0, "{}", printed.said());
+    let schema: serde_json::Value = serde_json::from_str(&printed.stdout).unwrap();
+    assert_eq!(
+        schema["$schema"],
+        "https://json-schema.org/draft/2020-12/schema"
+    );
+    let base_url =
+        &schema["properties"]["upstreams"]["additionalProperties"]["properties"]["base_url"];
+    assert_eq!(base_url["type"], "string");
+}
+
+#[test]
 fn every_code_can_be_explained() {
     for code in bursar::code::Code::ALL {
         let finished = bursar(&["explain", code.as_str()]);

@@ -16,9 +16,9 @@ use zeroize::Zeroizing;
 use super::{Files, bad_name, is_name};
 use crate::{
     config::{
-        document::parse_value,
         problem::ProblemCode,
         reader::{Preset, Reader, Table},
+        tree::parse_value,
         value::{
             Fault,
             quantity::{Period, Timeout},

@@ -8,8 +8,9 @@ use super::{sound, write_secret};
 use crate::{
     config::{
         ProblemCode,
-        document::{Document, KeyPath},
+        document::Document,
         schema::{self, KEYS, Node},
+        tree::KeyPath,
         value::to_toml,
     },
     keys::{self, Algorithm},

@@ -9,7 +9,11 @@ use figment::value::Value;
 use http::uri::PathAndQuery;
 use url::{Host, Url};
 
-use super::{Fault, FromValue, list, list_from_text, redact, string};
+use super::{
+    Fault, FromValue, list, list_from_text, looks_secret,
+    shape::{self, Shape},
+    string,
+};
 use crate::{config::problem::ProblemCode, dial::Origin, proxy::HostName};
 
 /// The address of a listener; port 0 asks the system for a free one.
@@ -24,6 +28,8 @@ impl Listen {
 }
 
 impl FromValue for Listen {
+    const SHAPE: Shape = Shape::Text(shape::LISTEN);
+
     fn from_value(value: &Value) -> Result<Self, Fault> {
         let text = string(value, r#"an address such as "127.0.0.1:8080""#)?;
         if text.starts_with("unix:") {
@@ -49,6 +55,11 @@ impl FromValue for Listen {
 
 /// A list of names by which bursar is called.
 impl FromValue for Vec<HostName> {
+    const SHAPE: Shape = Shape::List {
+        items: shape::TEXT,
+        min: 0,
+    };
+
     fn from_text(text: &str) -> Value {
         list_from_text(text)
     }
@@ -108,6 +119,8 @@ pub(in crate::config) struct BaseUrl {
 }
 
 impl FromValue for BaseUrl {
+    const SHAPE: Shape = Shape::Text(shape::ORIGIN);
+
     fn from_value(value: &Value) -> Result<Self, Fault> {
         let text = string(value, r#"a URL such as "https://school.example""#)?;
         let url = parse(text)?;
@@ -141,6 +154,8 @@ pub(in crate::config) struct TokenUrl {
 }
 
 impl FromValue for TokenUrl {
+    const SHAPE: Shape = Shape::Text(shape::URL);
+
     fn from_value(value: &Value) -> Result<Self, Fault> {
         let text = string(value, r#"a URL such as "https://auth.example/token""#)?;
         let url = parse(text)?;
@@ -166,7 +181,7 @@ impl FromValue for TokenUrl {
 }
 
 fn parse(text: &str) -> Result<Url, Fault> {
-    if redact::looks_secret(text) {
+    if looks_secret(text) {
         return Err(Fault::new(
             ProblemCode::InvalidUrl,
             "holds a user name or a password",

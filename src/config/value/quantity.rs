@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use figment::value::Value;
 
-use super::{Fault, FromValue, string, wrong_type};
+use super::{
+    Fault, FromValue,
+    shape::{self, Shape},
+    string, wrong_type,
+};
 use crate::{proxy::LogRequests, token::RefreshAhead};
 
 /// A duration between two bounds.
@@ -23,6 +27,8 @@ pub(in crate::config) type Period = Within<0, 86_400>;
 pub(in crate::config) type AssertionLifetime = Within<1_000, 300>;
 
 impl<const MIN_MS: u64, const MAX_S: u64> FromValue for Within<MIN_MS, MAX_S> {
+    const SHAPE: Shape = Shape::Text(shape::DURATION);
+
     fn from_value(value: &Value) -> Result<Self, Fault> {
         let duration = duration(value)?;
         let (min, max) = (Duration::from_millis(MIN_MS), Duration::from_secs(MAX_S));
@@ -66,6 +72,8 @@ const UNITS: &[(&str, u64)] = &[
 ];
 
 impl FromValue for Size {
+    const SHAPE: Shape = Shape::Text(shape::SIZE);
+
     fn from_value(value: &Value) -> Result<Self, Fault> {
         let text = string(value, r#"a size such as "64KiB""#)?;
         let bytes = UNITS.iter().find_map(|(unit, factor)| {
@@ -97,6 +105,8 @@ pub(in crate::config) type Connections = Number<1, 1_000_000>;
 pub(in crate::config) type Workers = Number<0, 1_024>;
 
 impl<const MIN: usize, const MAX: usize> FromValue for Number<MIN, MAX> {
+    const SHAPE: Shape = Shape::Number { min: MIN, max: MAX };
+
     fn from_text(text: &str) -> Value {
         match text.parse::<i128>() {
             Ok(number) => Value::from(number),
@@ -124,6 +134,8 @@ impl<const MIN: usize, const MAX: usize> FromValue for Number<MIN, MAX> {
 
 /// A share of the lifetime, or a duration.
 impl FromValue for RefreshAhead {
+    const SHAPE: Shape = Shape::Text(shape::SHARE_OR_DURATION);
+
     fn from_value(value: &Value) -> Result<Self, Fault> {
         let text = string(value, r#"a share such as "20%" or a duration such as "5m""#)?;
         let Some(percent) = text.strip_suffix('%') else {
@@ -140,6 +152,8 @@ impl FromValue for RefreshAhead {
 }
 
 impl FromValue for LogRequests {
+    const SHAPE: Shape = Shape::Text(shape::REQUESTS);
+
     fn from_value(value: &Value) -> Result<Self, Fault> {
         let text = string(value, r#""denied", "all" or "1/100""#)?;
         match text {

@@ -3,7 +3,11 @@
 use figment::value::Value;
 use http::Method;
 
-use super::{Fault, FromValue, list, list_from_text, string};
+use super::{
+    Fault, FromValue, list, list_from_text,
+    shape::{self, Shape},
+    string,
+};
 use crate::{config::problem::ProblemCode, scope::Scope};
 
 /// The methods of a route.
@@ -11,6 +15,11 @@ use crate::{config::problem::ProblemCode, scope::Scope};
 pub(in crate::config) struct Methods(pub(in crate::config) Vec<Method>);
 
 impl FromValue for Methods {
+    const SHAPE: Shape = Shape::List {
+        items: shape::METHOD,
+        min: 1,
+    };
+
     fn from_value(value: &Value) -> Result<Self, Fault> {
         let items = list(value)?;
         if items.is_empty() {
@@ -53,6 +62,11 @@ fn method(value: &Value) -> Result<Method, Fault> {
 pub(in crate::config) struct Scopes(pub(in crate::config) Vec<Scope>);
 
 impl FromValue for Scopes {
+    const SHAPE: Shape = Shape::List {
+        items: shape::SCOPE,
+        min: 0,
+    };
+
     fn from_text(text: &str) -> Value {
         list_from_text(text)
     }

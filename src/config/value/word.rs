@@ -3,7 +3,11 @@
 use figment::value::Value;
 use tracing_subscriber::filter::Targets;
 
-use super::{Fault, FromValue, nearest, string};
+use super::{
+    Fault, FromValue, nearest,
+    shape::{self, Shape},
+    string,
+};
 use crate::{
     admin::ReadyNeeds, config::problem::ProblemCode, keys::Algorithm, policy::Catalogue,
     secret::SecretFiles, telemetry::LogFormat,
@@ -63,6 +67,8 @@ pub(in crate::config) enum TokenScope {
 macro_rules! words {
     ($type:ty: $($word:literal => $value:expr),+; later: [$($later:literal),*]) => {
         impl FromValue for $type {
+            const SHAPE: Shape = Shape::Words(&[$($word),+]);
+
             fn from_value(value: &Value) -> Result<Self, Fault> {
                 let known = &[$($word),+];
                 let text = string(value, &one_of(known))?;
@@ -115,6 +121,8 @@ fn no_word(text: &str, known: &[&str], later: &[&str]) -> Fault {
 
 /// `log.level`: a level, and levels of modules.
 impl FromValue for Targets {
+    const SHAPE: Shape = Shape::Text(shape::TEXT);
+
     fn from_value(value: &Value) -> Result<Self, Fault> {
         let text = string(value, r#"a level such as "info""#)?;
         let fault = || {
