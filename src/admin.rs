@@ -4,17 +4,20 @@
 //! | --- | --- | --- |
 //! | `admin.listen` | anybody, by any name | `/livez`, `/startupz`, `/readyz`, `/metrics` |
 //! | `admin.control` | programs on this machine | `/api/v1/status`, `/.well-known/jwks.json` |
+//! | | those that show the control key | `POST /-/drain` |
 //! | `admin.jwks_listen` | anybody, by any name | `/.well-known/jwks.json` |
 //!
 //! Everything else, and everything on the wrong socket, is 404. Nothing here waits for the
 //! authorization server or the LMS, and no answer holds a token, a key or a secret.
 
 pub mod build;
+mod control;
 mod guard;
 mod key_set;
 mod metrics;
 mod process;
 mod readiness;
+mod reply;
 mod routes;
 mod server;
 mod status;
@@ -24,8 +27,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use prometheus::Registry;
 
 use crate::{
+    clock::Clock,
     keys::{self, SigningKey},
-    telemetry::DropCounter,
+    secret::AccessKeys,
+    telemetry::{DropCounter, LogQuota},
     token::{Readiness, TokenView},
 };
 use key_set::KeySet;
@@ -41,6 +46,8 @@ pub struct AdminParams {
     pub listen: SocketAddr,
     /// API and key set; loopback.
     pub control: SocketAddr,
+    /// Who shows one of them may POST; without any, nobody may.
+    pub control_keys: Option<AccessKeys>,
     /// The public key set and nothing else.
     pub jwks_listen: Option<SocketAddr>,
     /// What makes `/readyz` say yes.
@@ -69,6 +76,9 @@ pub trait AdminState: Send + Sync + 'static {
 
     /// What people may know about the tokens.
     fn tokens(&self) -> Vec<TokenView>;
+
+    /// Begins the drain, as SIGTERM does. Once it has begun nothing more happens.
+    fn drain(&self);
 }
 
 /// The life of the process, in order.
@@ -83,15 +93,23 @@ pub enum Phase {
     Draining,
 }
 
+/// How many refused attempts to control get a log line at once, and one in how long later.
+const REFUSALS_AT_ONCE: u32 = 5;
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Everything that the admin sockets answer from.
 pub struct Admin {
     ready_needs: ReadyNeeds,
+    control_keys: Option<AccessKeys>,
     state: Arc<dyn AdminState>,
     about: About,
     key_set: KeySet,
     registry: Registry,
     metrics: AdminMetrics,
+    clock: Arc<dyn Clock>,
     started_at: Duration,
+    /// For refused attempts to control.
+    refusals: LogQuota,
 }
 
 /// Why the admin sockets have nothing to answer from: a bug, not a matter of configuration.
@@ -109,20 +127,22 @@ pub enum AdminError {
 impl Admin {
     /// Registers its own metric families into `registry`, and serves all that is registered there.
     ///
-    /// `signing_keys`: the signing keys in use. `started_at`: since the Unix epoch.
+    /// `signing_keys`: the signing keys in use.
     ///
     /// # Errors
     ///
     /// [`AdminError`].
     pub fn new(
-        ready_needs: ReadyNeeds,
+        params: AdminParams,
         state: Arc<dyn AdminState>,
         about: About,
         signing_keys: &[Arc<SigningKey>],
         registry: Registry,
         log_drops: DropCounter,
-        started_at: Duration,
+        clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, AdminError> {
+        let ready_needs = params.ready_needs;
+        let started_at = clock.now().wall;
         let readiness = {
             let state = Arc::clone(&state);
             move || Report::new(ready_needs, &*state)
@@ -132,12 +152,15 @@ impl Admin {
         metrics.describe_keys(signing_keys);
         Ok(Arc::new(Self {
             ready_needs,
+            control_keys: params.control_keys,
             state,
             about,
             key_set: KeySet::new(&keys::public_key_set(signing_keys))?,
             registry,
             metrics,
+            clock,
             started_at,
+            refusals: LogQuota::new(REFUSALS_AT_ONCE, REFUSAL_INTERVAL),
         }))
     }
 

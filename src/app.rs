@@ -107,7 +107,6 @@ impl App {
         log_drops: DropCounter,
     ) -> Result<Running, AppError> {
         let config = loaded.config;
-        let started_at = clock.now().wall;
         let registry = Registry::new();
         let token_metrics = Arc::new(TokenMetrics::new(&registry)?);
         let control = Builder::new_current_thread()
@@ -154,13 +153,13 @@ impl App {
                 .collect(),
         };
         let admin = Admin::new(
-            config.admin.ready_needs,
+            config.admin,
             Arc::clone(&state) as Arc<dyn AdminState>,
             about,
             &signing_keys(&config.credentials),
             registry,
             log_drops,
-            started_at,
+            Arc::clone(&clock),
         )?;
 
         let proxy = Arc::new(Proxy {
@@ -203,6 +202,11 @@ impl Running {
     /// Begins the drain: no new connections, requests in flight are finished, `/readyz` says no.
     pub fn shutdown(&self) {
         self.stop.drain.cancel();
+    }
+
+    /// Ready when the drain begins, whoever began it.
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.stop.drain.clone().cancelled_owned()
     }
 
     /// Waits until the drain has come to its end, or to its deadline.
@@ -362,5 +366,9 @@ impl AdminState for State {
 
     fn tokens(&self) -> Vec<TokenView> {
         self.brokers.views()
+    }
+
+    fn drain(&self) {
+        self.drain.cancel();
     }
 }

@@ -1,5 +1,8 @@
 //! Secrets: kept in memory that is wiped, never printed, and read from files with safe permissions.
 
+mod access;
+
+pub use access::{AccessKeys, InvalidAccessKey};
 pub use secrecy::{ExposeSecret, SecretString};
 
 use std::{

@@ -6,6 +6,7 @@
 mod escape;
 mod line;
 mod panic;
+mod quota;
 #[cfg(test)]
 pub(crate) mod testing;
 mod writer;
@@ -23,6 +24,7 @@ use tracing_subscriber::{
 
 use line::Line;
 pub use panic::install_panic_hook;
+pub use quota::LogQuota;
 use writer::LogWriter;
 
 /// `[log]`.

@@ -102,6 +102,10 @@ mod tests {
         fn tokens(&self) -> Vec<TokenView> {
             Vec::new()
         }
+
+        fn drain(&self) {
+            unreachable!("nobody asks for it here")
+        }
     }
 
     const NEVER: Readiness = Readiness {

@@ -1,15 +1,16 @@
 //! What each admin socket answers: one match over exact paths.
 
+use std::error::Error;
+
 use bytes::Bytes;
-use http::{
-    HeaderValue, Method, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
-    request,
-};
+use http::{Method, Request, Response, StatusCode, request};
+use http_body::Body;
 use http_body_util::Full;
 
-use super::{Admin, Phase, guard};
-use crate::{problem, random};
+use super::{
+    Admin, Phase, control, guard,
+    reply::{JSON, TEXT, answer, empty, hardened},
+};
 
 /// Which socket a request came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,25 +23,37 @@ pub(super) enum Socket {
     KeySet,
 }
 
-const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-const JSON: &str = "application/json";
 
-/// Answers one request. Its body, if there is one, is not read.
-pub(super) fn respond(
+/// Answers one request.
+pub(super) async fn respond<B>(
     admin: &Admin,
     socket: Socket,
-    request: &request::Parts,
-) -> Response<Full<Bytes>> {
-    if let Socket::Control(port) = socket
-        && let Err(code) = guard::check(request, port)
-    {
-        return guard::problem(code);
+    request: Request<B>,
+) -> Response<Full<Bytes>>
+where
+    B: Body,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    if let Socket::Control(port) = socket {
+        if let Err(code) = guard::check(&head, port) {
+            return guard::problem(code);
+        }
+        if head.method == Method::POST {
+            control::take_in(body).await;
+            return hardened(control::post(admin, &head).await);
+        }
     }
+    hardened(read(admin, socket, &head))
+}
+
+/// What can be read. The body of such a request, if there is one, is not.
+fn read(admin: &Admin, socket: Socket, request: &request::Parts) -> Response<Full<Bytes>> {
     let is_read = matches!(request.method, Method::GET | Method::HEAD);
     // CONNECT has no path, and what has no path matches nothing (RFC 9112 section 3.2.3).
     let path = if is_read { request.uri.path() } else { "" };
-    let response = match (socket, path) {
+    match (socket, path) {
         (Socket::Probes, "/livez") => answer(StatusCode::OK, TEXT, "ok\n"),
         (Socket::Probes, "/startupz") => startup(admin),
         (Socket::Probes, "/readyz") => readiness(admin, request.uri.query()),
@@ -56,8 +69,7 @@ pub(super) fn respond(
             empty(StatusCode::NOT_FOUND)
         }
         _ => empty(StatusCode::NOT_FOUND),
-    };
-    hardened(response)
+    }
 }
 
 fn startup(admin: &Admin) -> Response<Full<Bytes>> {
@@ -90,7 +102,7 @@ fn metrics(admin: &Admin) -> Response<Full<Bytes>> {
         Err(error) => {
             tracing::error!(
                 event = "metrics_failed",
-                error = &error as &dyn std::error::Error,
+                error = &error as &dyn Error,
                 "the metrics cannot be written"
             );
             empty(StatusCode::INTERNAL_SERVER_ERROR)
@@ -104,42 +116,10 @@ fn status(admin: &Admin) -> Response<Full<Bytes>> {
         Err(error) => {
             tracing::error!(
                 event = "status_failed",
-                error = &error as &dyn std::error::Error,
+                error = &error as &dyn Error,
                 "the status cannot be written"
             );
             empty(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }
-}
-
-fn answer(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
-}
-
-fn empty(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = status;
-    response
-}
-
-/// No cache keeps what changes by the second, no browser guesses what it is, and it can be told from others.
-fn hardened(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    let headers = response.headers_mut();
-    headers
-        .entry(CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Ok(id) = HeaderValue::try_from(random::id128()) {
-        headers.insert(problem::REQUEST_ID, id);
-    }
-    response
 }

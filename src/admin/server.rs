@@ -207,8 +207,8 @@ async fn serve_connection(
     stream: TcpStream,
 ) -> Result<(), hyper::Error> {
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
-        let response = routes::respond(&admin, socket, &request.into_parts().0);
-        async { Ok::<_, Infallible>(response) }
+        let response = routes::respond(&admin, socket, request);
+        async { Ok::<_, Infallible>(response.await) }
     });
     http1::Builder::new()
         .keep_alive(false)

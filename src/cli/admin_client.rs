@@ -7,11 +7,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header::HOST};
+use http::{
+    HeaderValue, Request, StatusCode,
+    header::{CONTENT_TYPE, HOST},
+    request,
+};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
+
+use crate::secret::{AccessKeys, ExposeSecret};
 
 /// An answer takes milliseconds; who needs longer than this is not well.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,7 +34,7 @@ pub(super) struct Answer {
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum GetError {
+pub(super) enum CallError {
     #[error("this machine gives no runtime")]
     Runtime(#[source] io::Error),
     #[error("nothing answers at {0}")]
@@ -43,16 +49,42 @@ pub(super) enum GetError {
 }
 
 /// Sends `GET path` to the socket that is configured as `address`.
-pub(super) fn get(address: SocketAddr, path: &'static str) -> Result<Answer, GetError> {
+pub(super) fn get(address: SocketAddr, path: &'static str) -> Result<Answer, CallError> {
+    call(address, Request::get(path))
+}
+
+/// Sends `POST path` with the control key to `admin.control`.
+#[cfg_attr(not(test), expect(dead_code, reason = "for `bursar reload`"))]
+pub(super) fn post(
+    control: SocketAddr,
+    path: &'static str,
+    key: Option<&AccessKeys>,
+) -> Result<Answer, CallError> {
+    let mut request = Request::post(path).header(CONTENT_TYPE, "application/json");
+    if let Some(key) = key {
+        let value = HeaderValue::from_str(key.first().expose_secret()).map(|mut value| {
+            value.set_sensitive(true);
+            value
+        });
+        request = match value {
+            Ok(value) => request.header("bursar-control", value),
+            // What cannot be sent is no key, and was refused when the configuration was read.
+            Err(_) => request,
+        };
+    }
+    call(control, request)
+}
+
+fn call(address: SocketAddr, request: request::Builder) -> Result<Answer, CallError> {
     let address = reachable(address);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(GetError::Runtime)?
+        .map_err(CallError::Runtime)?
         .block_on(async {
-            timeout(TIMEOUT, exchange(address, path))
+            timeout(TIMEOUT, exchange(address, request))
                 .await
-                .unwrap_or(Err(GetError::Timeout(address)))
+                .unwrap_or(Err(CallError::Timeout(address)))
         })
 }
 
@@ -68,15 +100,15 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     address
 }
 
-async fn exchange(address: SocketAddr, path: &'static str) -> Result<Answer, GetError> {
+async fn exchange(address: SocketAddr, request: request::Builder) -> Result<Answer, CallError> {
     let stream = TcpStream::connect(address)
         .await
-        .map_err(|error| GetError::Connect(address, error))?;
-    let wrong = |error: Box<dyn std::error::Error + Send + Sync>| GetError::Http(address, error);
+        .map_err(|error| CallError::Connect(address, error))?;
+    let wrong = |error: Box<dyn std::error::Error + Send + Sync>| CallError::Http(address, error);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| wrong(error.into()))?;
-    let request = Request::get(path)
+    let request = request
         .header(HOST, address.to_string())
         .body(Empty::<Bytes>::new())
         .map_err(|error| wrong(error.into()))?;
@@ -137,6 +169,28 @@ mod tests {
     }
 
     #[test]
+    fn a_post_shows_the_control_key() {
+        let (address, peer) = peer(
+            "127.0.0.1:0",
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        );
+        let keys = AccessKeys::parse("new-0123456789abcdef\nold-0123456789abcdef").unwrap();
+        let answer = post(address, "/-/reload", Some(&keys)).unwrap();
+        assert_eq!(answer.status, StatusCode::OK);
+        let request = peer.join().unwrap();
+        assert!(
+            request.starts_with("POST /-/reload HTTP/1.1\r\n"),
+            "{request}"
+        );
+        for field in [
+            "content-type: application/json\r\n",
+            "bursar-control: new-0123456789abcdef\r\n",
+        ] {
+            assert!(request.contains(field), "{request}");
+        }
+    }
+
+    #[test]
     fn a_socket_on_every_address_is_asked_by_loopback() {
         let (address, _peer) = peer("0.0.0.0:0", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         assert!(address.ip().is_unspecified());
@@ -156,6 +210,6 @@ mod tests {
     #[test]
     fn something_else_on_the_port_is_told_apart() {
         let (address, _peer) = peer("127.0.0.1:0", "220 mail.example.edu ESMTP\r\n");
-        assert!(matches!(get(address, "/livez"), Err(GetError::Http(..))));
+        assert!(matches!(get(address, "/livez"), Err(CallError::Http(..))));
     }
 }

@@ -91,14 +91,17 @@ fn serve(loaded: Loaded, surroundings: &Surroundings, logs: &Logs) -> Result<Exi
     }
 
     let exit = runtime.block_on(async {
-        let first = stops.recv().await;
+        let first = tokio::select! {
+            first = stops.recv() => first,
+            () = running.draining() => None,
+        };
         tracing::info!(
             event = "shutdown",
             signal = first.map(Stop::name),
             "draining: requests in flight are finished, new connections are refused"
         );
         running.shutdown();
-        drained(&mut stops, move || running.join()).await
+        drained(first.is_some(), &mut stops, move || running.join()).await
     });
     // A drain that was cut short must not be waited for here.
     runtime.shutdown_background();
@@ -112,15 +115,27 @@ fn serve(loaded: Loaded, surroundings: &Surroundings, logs: &Logs) -> Result<Exi
     Ok(exit)
 }
 
-/// Waits until `join` returns, or until somebody does not want to wait any longer.
-async fn drained(stops: &mut mpsc::Receiver<Stop>, join: impl FnOnce() + Send + 'static) -> Exit {
+/// Waits until `join` returns, or until somebody does not want to wait any longer: a second signal says so.
+/// `is_signalled`: there has been a first. A drain that was begun by `POST /-/drain` (a preStop hook) has the SIGTERM that
+/// an orchestrator sends next still before it.
+async fn drained(
+    is_signalled: bool,
+    stops: &mut mpsc::Receiver<Stop>,
+    join: impl FnOnce() + Send + 'static,
+) -> Exit {
     let joined = tokio::task::spawn_blocking(join);
+    let second = async {
+        if !is_signalled {
+            stops.recv().await;
+        }
+        stops.recv().await
+    };
     tokio::select! {
         joined = joined => match joined {
             Ok(()) => Exit::Done,
             Err(_panicked) => Exit::Failed,
         },
-        Some(stop) = stops.recv() => {
+        Some(stop) = second => {
             tracing::warn!(
                 event = "drain_cut_short",
                 signal = stop.name(),
@@ -186,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn a_complete_drain_is_done() {
         let (_signals, mut stops) = mpsc::channel(1);
-        assert_eq!(drained(&mut stops, || ()).await, Exit::Done);
+        assert_eq!(drained(true, &mut stops, || ()).await, Exit::Done);
     }
 
     #[tokio::test]
@@ -202,14 +217,34 @@ mod tests {
                 // Held until the test lets go.
                 let _ = shut.recv();
             };
-            assert_eq!(drained(&mut stops, join).await, exit);
+            assert_eq!(drained(true, &mut stops, join).await, exit);
             drop(open);
         }
     }
 
     #[tokio::test]
+    async fn the_first_signal_after_a_drain_that_was_asked_for_cuts_nothing_short() {
+        let (signals, mut stops) = mpsc::channel(1);
+        let (open, shut) = gate::channel::<()>();
+        let join = move || {
+            let _ = shut.recv();
+        };
+        let ends = tokio::spawn(async move { drained(false, &mut stops, join).await });
+        signals.send(Stop::Terminate).await.unwrap();
+        // There is room for the second only when the first has been taken.
+        let second = signals.reserve().await.unwrap();
+        assert!(!ends.is_finished());
+        second.send(Stop::Terminate);
+        assert_eq!(ends.await.unwrap(), Exit::Failed);
+        drop(open);
+    }
+
+    #[tokio::test]
     async fn a_panic_in_the_drain_is_a_failure() {
         let (_signals, mut stops) = mpsc::channel(1);
-        assert_eq!(drained(&mut stops, || panic!("gone")).await, Exit::Failed);
+        assert_eq!(
+            drained(true, &mut stops, || panic!("gone")).await,
+            Exit::Failed
+        );
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn config(reader: &mut Reader) -> Option<Config> {
     let mut files = Files::new(secret_files);
 
     let server = server::server(reader, &mut claims);
-    let admin = server::admin(reader, &mut claims);
+    let admin = server::admin(reader, &files, &mut claims);
     let log = server::log(reader);
 
     let credentials: Vec<_> = reader

@@ -121,6 +121,8 @@ keys! {
     "admin.listen": Listen = r#""127.0.0.1:9464""#;
     /// Status API and public keys: a loopback address.
     "admin.control": Listen = r#""127.0.0.1:9465""#;
+    /// The file of the keys that POST on the control socket must show, one per line; without it there is no POST.
+    "admin.control_key_file": PathBuf;
     /// The public keys alone, for the LMS to fetch (behind a TLS ingress). Off unless set.
     "admin.jwks_listen": Listen;
     /// When /readyz says yes: "first_token" (every token was there once), "token" (every token is usable

@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::{
     admin::{About, AdminState, Phase, ReadyNeeds},
+    clock::ManualClock,
+    secret::AccessKeys,
     telemetry::DropCounter,
     token::{Readiness, TokenView},
 };
@@ -35,7 +37,13 @@ impl AdminState for State {
     fn tokens(&self) -> Vec<TokenView> {
         Vec::new()
     }
+
+    fn drain(&self) {
+        self.0.lock().unwrap().0 = Phase::Draining;
+    }
 }
+
+const CONTROL_KEY: &str = "canary-control-key";
 
 struct Running {
     state: Arc<State>,
@@ -48,18 +56,23 @@ fn start() -> Running {
 }
 
 fn start_within(limits: Limits) -> Running {
+    start_with(limits, Some(AccessKeys::parse(CONTROL_KEY).unwrap()))
+}
+
+fn start_with(limits: Limits, control_keys: Option<AccessKeys>) -> Running {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listeners = bind(&AdminParams {
+    let params = AdminParams {
         listen: any,
         control: any,
+        control_keys,
         jwks_listen: Some(any),
         ready_needs: ReadyNeeds::FirstToken,
-    })
-    .unwrap();
+    };
+    let listeners = bind(&params).unwrap();
     let addresses = listeners.addresses();
     let state = Arc::new(State(Mutex::new((Phase::Serving, true))));
     let admin = Admin::new(
-        ReadyNeeds::FirstToken,
+        params,
         Arc::clone(&state) as Arc<dyn AdminState>,
         About {
             config_path: Some("/etc/bursar/config.toml".into()),
@@ -71,7 +84,7 @@ fn start_within(limits: Limits) -> Running {
         &[],
         Registry::new(),
         DropCounter::default(),
-        Duration::from_secs(1_767_225_600),
+        Arc::new(ManualClock::new()),
     )
     .unwrap();
     let shutdown = CancellationToken::new();
@@ -163,9 +176,87 @@ async fn only_get_and_head_are_answered() {
     ] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"] {
             let answer = ask(method, address, path).await;
-            assert_eq!((answer.status, &*answer.body), (404, ""), "{method} {path}");
+            assert_eq!(answer.status, 404, "{method} {path}");
         }
     }
+}
+
+/// A POST on the control socket with these field lines.
+async fn post(running: &Running, path: &str, fields: &str) -> u16 {
+    let control = running.addresses.control;
+    let request =
+        format!("POST {path} HTTP/1.1\r\nHost: {control}\r\n{fields}Content-Length: 2\r\n\r\n{{}}");
+    exchange(control, &request).await.status
+}
+
+const JSON_TYPE: &str = "Content-Type: application/json\r\n";
+
+fn with_key(key: &str) -> String {
+    format!("{JSON_TYPE}Bursar-Control: {key}\r\n")
+}
+
+fn phase(running: &Running) -> Phase {
+    running.state.0.lock().unwrap().0
+}
+
+#[tokio::test]
+async fn the_drain_begins_for_whoever_shows_the_control_key() {
+    let running = start();
+    assert_eq!(
+        post(&running, "/-/drain", &with_key(CONTROL_KEY)).await,
+        200
+    );
+    assert_eq!(phase(&running), Phase::Draining);
+    assert_eq!(
+        post(&running, "/-/drain", &with_key(CONTROL_KEY)).await,
+        200,
+        "again"
+    );
+}
+
+#[tokio::test]
+async fn whoever_does_not_show_it_finds_nothing_to_post_to() {
+    let running = start();
+    let with_key = with_key(CONTROL_KEY);
+    for fields in [
+        "".to_owned(),
+        JSON_TYPE.to_owned(),
+        self::with_key("canary-control-keY"),
+        self::with_key(""),
+        format!("{with_key}Bursar-Control: {CONTROL_KEY}\r\n"),
+        format!("{JSON_TYPE}Authorization: Bearer {CONTROL_KEY}\r\n"),
+        format!("Bursar-Control: {CONTROL_KEY}\r\n"),
+        format!("Content-Type: text/plain\r\nBursar-Control: {CONTROL_KEY}\r\n"),
+        format!("Content-Type: application/json5\r\nBursar-Control: {CONTROL_KEY}\r\n"),
+    ] {
+        assert_eq!(post(&running, "/-/drain", &fields).await, 404, "{fields}");
+        assert_eq!(phase(&running), Phase::Serving, "{fields}");
+    }
+    let page = format!("{with_key}Origin: http://evil.test\r\n");
+    assert_eq!(post(&running, "/-/drain", &page).await, 403);
+    for path in ["/", "/-/", "/-/drain/", "//-/drain", "/-/quit", STATUS] {
+        assert_eq!(post(&running, path, &with_key).await, 404, "{path}");
+    }
+    assert_eq!(get(running.addresses.control, "/-/drain").await.status, 404);
+    assert_eq!(phase(&running), Phase::Serving);
+}
+
+#[tokio::test]
+async fn without_a_control_key_no_key_fits() {
+    let running = start_with(LIMITS, None);
+    for key in ["", CONTROL_KEY] {
+        assert_eq!(post(&running, "/-/drain", &with_key(key)).await, 404);
+    }
+    assert_eq!(phase(&running), Phase::Serving);
+}
+
+#[tokio::test]
+async fn a_charset_behind_the_media_type_is_json_too() {
+    let running = start();
+    let fields = format!(
+        "Content-Type: Application/JSON; charset=utf-8\r\nBursar-Control: {CONTROL_KEY}\r\n"
+    );
+    assert_eq!(post(&running, "/-/drain", &fields).await, 200);
 }
 
 #[tokio::test]
@@ -311,7 +402,7 @@ async fn metrics_are_computed_when_scraped() {
     assert!(
         answer
             .body
-            .contains("process_start_time_seconds 1767225600\n")
+            .contains("process_start_time_seconds 1767225600")
     );
 
     *running.state.0.lock().unwrap() = (Phase::Draining, true);
@@ -381,6 +472,7 @@ fn an_address_that_is_taken_is_named_with_its_setting() {
     let error = bind(&AdminParams {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         control: address,
+        control_keys: None,
         jwks_listen: None,
         ready_needs: ReadyNeeds::default(),
     })

@@ -8,7 +8,7 @@ use crate::{
         reader::{Reader, Table},
         value::{Fault, check_secret, secret_file},
     },
-    secret::{self, ExposeSecret, SecretFiles, SecretString},
+    secret::{self, AccessKeys, ExposeSecret, SecretFiles, SecretString},
     tls::{self, TlsError, Trust},
 };
 
@@ -64,6 +64,36 @@ impl Files {
             }
             Err(error) => {
                 reader.fault(table, key, secret_file(&error));
+                None
+            }
+        }
+    }
+
+    /// The keys in the file that `key` names, if it is set. The outer `None`: a problem was noted.
+    #[expect(
+        clippy::option_option,
+        reason = "absent and invalid are different here, and the inner one is the parameter"
+    )]
+    pub(super) fn access_keys(
+        &self,
+        reader: &mut Reader,
+        table: &Table,
+        key: &str,
+    ) -> Option<Option<AccessKeys>> {
+        if !table.has(key) {
+            return Some(None);
+        }
+        let lines = self.lines(reader, table, key)?;
+        match AccessKeys::parse(lines.expose_secret()) {
+            Ok(keys) => Some(Some(keys)),
+            Err(error) => {
+                let fault = Fault::new(
+                    ProblemCode::SecretUnusable,
+                    format!("the file holds no keys: {error}"),
+                    "make a key with `openssl rand -base64 32`, and put it alone into a line; a second line may hold the \
+                     key that it replaces",
+                );
+                reader.fault(table, key, fault);
                 None
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, thread};
 
-use super::Claims;
+use super::{Claims, Files};
 use crate::{
     admin::AdminParams,
     config::{
@@ -62,7 +62,11 @@ pub(super) fn server(reader: &mut Reader, claims: &mut Claims) -> Option<ServerP
     })
 }
 
-pub(super) fn admin(reader: &mut Reader, claims: &mut Claims) -> Option<AdminParams> {
+pub(super) fn admin(
+    reader: &mut Reader,
+    files: &Files,
+    claims: &mut Claims,
+) -> Option<AdminParams> {
     let table = reader.section("admin");
     let listen = reader.get::<Listen>(&table, "listen");
     if let Some(listen) = listen {
@@ -75,6 +79,7 @@ pub(super) fn admin(reader: &mut Reader, claims: &mut Claims) -> Option<AdminPar
         "control",
         "would show the state of every credential to other machines",
     );
+    let control_keys = files.access_keys(reader, &table, "control_key_file");
     let jwks_listen = reader.get::<Listen>(&table, "jwks_listen");
     if let Some(listen) = jwks_listen {
         claims.listener(&table, "jwks_listen", listen.0);
@@ -84,6 +89,7 @@ pub(super) fn admin(reader: &mut Reader, claims: &mut Claims) -> Option<AdminPar
     Some(AdminParams {
         listen: listen?.0,
         control: control?,
+        control_keys: control_keys?,
         jwks_listen: jwks_listen.map(|listen| listen.0),
         ready_needs: ready_needs?,
     })
