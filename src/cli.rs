@@ -3,12 +3,14 @@
 mod admin_client;
 mod args;
 mod check;
+mod completion;
 mod config;
 mod demo;
 mod exit;
 pub mod explain;
 mod health;
 mod keys;
+mod man;
 mod mock;
 mod output;
 mod route;
@@ -19,7 +21,7 @@ mod version;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use clap::{Parser as _, error::ErrorKind};
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
 use crate::{
     causes::with_causes,
@@ -139,6 +141,8 @@ fn dispatch(command: Command, surroundings: &Surroundings) -> ExitCode {
         Command::Health { config, ready } => {
             loaded(&config).map(|loaded| health::run(loaded.config.admin.listen, ready))
         }
+        Command::Completion(args) => Ok(completion::run(&args, Cli::command())),
+        Command::Man(args) => Ok(man::run(&args, Cli::command())),
         Command::Version { output } => Ok(version::run(output.output)),
     };
     end.unwrap_or_else(|exit| exit).into()

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{demo::DemoArgs, mock::MockArgs, output::Format};
+use super::{
+    completion::CompletionArgs, demo::DemoArgs, man::ManArgs, mock::MockArgs, output::Format,
+};
 use crate::keys::Algorithm;
 
 /// Examples stand before the options: most people need no more.
@@ -138,6 +140,28 @@ Examples:
         #[arg(long)]
         ready: bool,
     },
+
+    /// Print a script with which a shell completes the command line.
+    #[command(
+        help_template = HELP,
+        after_help = "\
+Examples:
+  bursar completion bash > ~/.local/share/bash-completion/completions/bursar
+  bursar completion zsh > ~/.zfunc/_bursar          with ~/.zfunc in fpath, before compinit
+  bursar completion fish > ~/.config/fish/completions/bursar.fish"
+    )]
+    Completion(CompletionArgs),
+
+    /// Print a manual page, or write all of them.
+    #[command(
+        help_template = HELP,
+        after_help = "\
+Examples:
+  bursar man | man -l -
+  bursar man route test | man -l -
+  bursar man --out ~/.local/share/man/man1"
+    )]
+    Man(ManArgs),
 
     /// Show the version and what it was built with.
     Version {

@@ -40,6 +40,14 @@ fn every_command_of_the_contract_is_understood() {
         "health --ready --config bursar.toml",
         "version",
         "version -o json",
+        "completion bash",
+        "completion zsh",
+        "completion fish",
+        "completion elvish",
+        "completion powershell",
+        "man",
+        "man route test",
+        "man --out man1",
     ] {
         let arguments = std::iter::once("bursar").chain(line.split(' '));
         assert!(Cli::try_parse_from(arguments).is_ok(), "bursar {line}");
@@ -59,6 +67,10 @@ fn what_does_not_exist_yet_or_is_misspelt_is_wrong_usage() {
         "config",
         "keys rotate",
         "explain",
+        "completion",
+        "completion ksh",
+        "man nonsense",
+        "man run --out man1",
         "run --config",
     ] {
         let arguments: Vec<&str> = line.split(' ').collect();

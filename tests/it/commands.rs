@@ -241,6 +241,46 @@ fn config_schema_needs_no_configuration_and_is_json() {
 }
 
 #[test]
+fn the_completion_for_bash_is_a_script_that_bash_can_read() {
+    use std::process::Command;
+    let printed = bursar(&["completion", "bash"]);
+    assert_eq!(printed.code, 0, "{}", printed.said());
+    let directory = tempfile::tempdir().unwrap();
+    let file = write_private(&directory.path().join("bursar"), &printed.stdout);
+    // What bash would offer behind `bursar route t`.
+    let script = format!(
+        "source {file:?}\nCOMP_WORDS=(bursar route t)\nCOMP_CWORD=2\n_bursar bursar t route\necho \"${{COMPREPLY[@]}}\"\n"
+    );
+    match Command::new("bash")
+        .args(["--norc", "-c", &script])
+        .output()
+    {
+        Ok(offered) => assert_eq!(
+            String::from_utf8_lossy(&offered.stdout),
+            "test\n",
+            "{offered:?}"
+        ),
+        // Not every machine has bash; then there is nobody to complete for.
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+    }
+}
+
+#[test]
+fn a_reader_that_hangs_up_does_not_make_a_command_fail() {
+    use std::process::Command;
+    for arguments in [["completion", "bash"], ["config", "schema"], ["man", "run"]] {
+        let program = env!("CARGO_BIN_EXE_bursar");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = Command::new(program)
+            .args(arguments)
+            .stdout(writer)
+            .status();
+        assert!(status.unwrap().success(), "{arguments:?}");
+    }
+}
+
+#[test]
 fn every_code_can_be_explained() {
     for code in bursar::code::Code::ALL {
         let finished = bursar(&["explain", code.as_str()]);
