@@ -22,7 +22,6 @@ use crate::{
     clock::Clock,
     config::{Loaded, UpstreamConfig},
     keys::SigningKey,
-    oauth::ClientAuth,
     policy::Policy,
     proxy::{
         Proxy, Upstream,
@@ -266,10 +265,7 @@ fn describe(upstream: &Upstream) -> UpstreamAbout {
 
 fn signing_keys(credentials: &[Arc<Credential>]) -> Vec<Arc<SigningKey>> {
     let key = |credential: &Arc<Credential>| match &credential.source {
-        Source::Client(client) => match &client.auth {
-            ClientAuth::PrivateKeyJwt { key, .. } => Some(Arc::clone(key)),
-            ClientAuth::SecretBasic { .. } => None,
-        },
+        Source::Client(client) => client.signing_key().cloned(),
         Source::Static(_) => None,
     };
     credentials.iter().filter_map(key).collect()

@@ -26,7 +26,6 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use crate::{
     causes::with_causes,
     config::{LoadOptions, Loaded, json_schema, load},
-    oauth::ClientAuth,
     telemetry::Stderr,
     token::Source,
 };
@@ -179,15 +178,16 @@ fn new_key(args: &NewKeyArgs, surroundings: &Surroundings) -> Exit {
 }
 
 fn key_set(loaded: &Loaded) -> String {
-    keys::jwks(loaded.config.credentials.iter().filter_map(|credential| {
-        let Source::Client(client) = &credential.source else {
-            return None;
-        };
-        match &client.auth {
-            ClientAuth::PrivateKeyJwt { key, .. } => Some(key),
-            ClientAuth::SecretBasic { .. } => None,
-        }
-    }))
+    keys::jwks(
+        loaded
+            .config
+            .credentials
+            .iter()
+            .filter_map(|credential| match &credential.source {
+                Source::Client(client) => client.signing_key(),
+                Source::Static(_) => None,
+            }),
+    )
 }
 
 /// The path alone is data: `$(bursar config path)` is a file name.

@@ -1,6 +1,7 @@
 //! Signing keys of the client: loading, public JWK, RFC 7638 thumbprint, making new ones.
 
 mod generate;
+mod hmac;
 mod load;
 mod public;
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 use crate::secret::SecretString;
 pub use generate::generate;
+pub use hmac::HmacKey;
 pub use public::{PublicKey, PublicKeySet, public_key_set};
 
 /// A private key, fit to sign client assertions. Its algorithm follows from its type.
@@ -53,6 +55,9 @@ pub enum KeyError {
     /// `signing_alg` does not fit the key.
     #[error("the algorithm {0} does not fit this key")]
     Algorithm(Algorithm),
+    /// A secret below 32 bytes.
+    #[error("it is shorter than the 32 bytes that HS256 needs (RFC 7518 section 3.2)")]
+    ShortSecret,
 }
 
 impl SigningKey {
@@ -69,10 +74,7 @@ impl SigningKey {
         algorithm: Option<Algorithm>,
         kid: Option<String>,
     ) -> Result<Self, KeyError> {
-        // jsonwebtoken panics at its first use where another crate of the build has turned on a
-        // second backend and nobody has chosen. Installing twice is refused, and harmless.
-        let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
-
+        install_crypto();
         let (encoding, default) = load::parse(pem)?;
         let algorithm = match algorithm {
             None => default,
@@ -121,6 +123,12 @@ impl SigningKey {
     pub fn public(&self) -> PublicKey {
         self.public.clone()
     }
+}
+
+/// jsonwebtoken panics at its first use where another crate of the build has turned on a second backend and nobody has
+/// chosen. Installing twice is refused, and harmless.
+fn install_crypto() {
+    let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
 }
 
 impl fmt::Debug for SigningKey {

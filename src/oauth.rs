@@ -1,4 +1,4 @@
-//! The OAuth 2.0 client: one token request (RFC 6749 section 4.4), and what its answer means.
+//! The OAuth 2.0 client: one token request (RFC 6749 section 4.4, RFC 7523 section 2.1), and what its answer means.
 //!
 //! Knows the protocol, not the policy: no cache, no retries, no clock of its own but the one it is given.
 
@@ -6,13 +6,20 @@ mod answer;
 mod assertion;
 mod client_auth;
 mod endpoint;
+mod grant;
 mod transport;
 
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::{clock::Moment, dial::Dialer, keys::SigningKey, scope::ScopeSet, secret::SecretString};
+use crate::{
+    clock::Moment,
+    dial::Dialer,
+    keys::{HmacKey, SigningKey},
+    scope::ScopeSet,
+    secret::SecretString,
+};
 pub use endpoint::TokenEndpoint;
 
 /// A client of one authorization server, as configured.
@@ -20,6 +27,8 @@ pub use endpoint::TokenEndpoint;
 pub struct ClientParams {
     /// `client_id`.
     pub client_id: String,
+    /// What it asks with.
+    pub grant: Grant,
     /// How the client proves itself.
     pub auth: ClientAuth,
     /// Where the token endpoint is.
@@ -36,6 +45,23 @@ pub struct ClientParams {
     pub scope_source: ScopeSource,
 }
 
+/// What a token request asks with (RFC 6749 section 1.3).
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Grant {
+    /// `client_credentials` (RFC 6749 section 4.4): nothing but the client's proof of itself.
+    ClientCredentials,
+    /// `jwt_bearer` (RFC 7523 section 2.1): an assertion about the user for whom the client acts.
+    JwtBearer {
+        /// The key that signs it.
+        key: Arc<SigningKey>,
+        /// Its `sub`.
+        subject: String,
+        /// What it says of itself.
+        assertion: AssertionParams,
+    },
+}
+
 /// Client authentication (RFC 6749 section 2.3, OpenID Connect Core section 9).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -47,6 +73,18 @@ pub enum ClientAuth {
         /// How id and secret are written into the pair.
         encoding: BasicEncoding,
     },
+    /// `client_secret_post`: id and secret are form fields.
+    SecretPost {
+        /// The secret.
+        secret: SecretString,
+    },
+    /// `client_secret_jwt`: an assertion with a MAC in place of a signature (OpenID Connect Core section 9).
+    SecretJwt {
+        /// The secret as a key.
+        key: Arc<HmacKey>,
+        /// What the assertion says of itself.
+        assertion: AssertionParams,
+    },
     /// `private_key_jwt` (RFC 7523 section 2.2).
     PrivateKeyJwt {
         /// The key.
@@ -54,6 +92,8 @@ pub enum ClientAuth {
         /// What the assertion says of itself.
         assertion: AssertionParams,
     },
+    /// `none`: the client names itself and proves nothing; what the grant brings is the proof.
+    None,
 }
 
 /// How `client_secret_basic` writes the pair.
@@ -66,7 +106,7 @@ pub enum BasicEncoding {
     Raw,
 }
 
-/// Settings of a client assertion.
+/// Settings of an assertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssertionParams {
     /// The one pinned `aud`.
@@ -169,6 +209,34 @@ pub enum OAuthError {
     TemporarilyUnavailable,
     ServerError,
     Other,
+}
+
+impl ClientParams {
+    /// The private key that it signs with, for its client assertions or for its grant. They are one and the same: a credential
+    /// has one key.
+    #[must_use]
+    pub const fn signing_key(&self) -> Option<&Arc<SigningKey>> {
+        match (&self.auth, &self.grant) {
+            (ClientAuth::PrivateKeyJwt { key, .. }, _) | (_, Grant::JwtBearer { key, .. }) => {
+                Some(key)
+            }
+            _ => None,
+        }
+    }
+
+    /// The settings of its assertions, if it makes any.
+    #[must_use]
+    pub const fn assertion(&self) -> Option<&AssertionParams> {
+        match (&self.auth, &self.grant) {
+            (
+                ClientAuth::PrivateKeyJwt { assertion, .. }
+                | ClientAuth::SecretJwt { assertion, .. },
+                _,
+            )
+            | (_, Grant::JwtBearer { assertion, .. }) => Some(assertion),
+            _ => None,
+        }
+    }
 }
 
 impl Cause {

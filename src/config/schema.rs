@@ -149,6 +149,8 @@ keys! {
     "credentials.*.client_secret_file": PathBuf;
     /// How the client proves itself; unless set, as the profile says.
     "credentials.*.auth_method": AuthMethod;
+    /// `sub` of the assertion of a jwt_bearer grant; unless set, the client_id.
+    "credentials.*.subject": Text;
     /// The file of the private key, PEM: PKCS#8, PKCS#1 or SEC1; RSA, P-256, P-384 or Ed25519.
     "credentials.*.private_key_file": PathBuf;
     /// The key's id in the public key set; unless set, its thumbprint (RFC 7638).
@@ -157,7 +159,7 @@ keys! {
     "credentials.*.signing_alg": Algorithm;
     /// The token endpoint: https, or http on loopback; unless set, the profile's.
     "credentials.*.token_url": TokenUrl;
-    /// `aud` of the assertion; unless set, the token URL as written.
+    /// `aud` of the assertion; unless set, the profile's or the token URL as written.
     "credentials.*.audience": Text;
     /// "string", or "array" for servers that want a list of one.
     "credentials.*.audience_form": AudienceForm = r#""string""#;
@@ -174,7 +176,8 @@ keys! {
     /// When to renew a token: with this share of its lifetime left ("1%" to "90%"), or this long before its
     /// end.
     "credentials.*.refresh_ahead": RefreshAhead = r#""20%""#;
-    /// A token with less life than this is never used; at most a quarter of its lifetime.
+    /// A token with less life than this is never used; at most a quarter of its lifetime. The default of
+    /// "blackboard" is "5s".
     "credentials.*.safety_margin": Period = r#""30s""#;
     /// How long a request waits when there is no usable token.
     "credentials.*.wait": Period = r#""10s""#;
@@ -198,7 +201,7 @@ keys! {
     /// "upstream": one token with all scopes; "route": one per set of scopes that a route needs.
     "upstreams.*.token_scope": TokenScope = r#""upstream""#;
     /// Whether a scope parameter is sent. false: granted is what is registered, and the allowlist still
-    /// decides. The default of "instructure" is false.
+    /// decides. The default of "instructure" and "blackboard" is false.
     "upstreams.*.request_scopes": bool = "true";
     /// Further Host names that select this upstream, with a port or without.
     "upstreams.*.hosts": Vec<HostName> = "[]";

@@ -1,5 +1,6 @@
 //! The whole way from text and environment to a configuration, or to its problems.
 
+mod clients;
 mod example;
 mod json_schema;
 
@@ -569,7 +570,7 @@ fn single_faults_have_their_code_and_their_key() {
     expect(method, "", "BUR1006", "credentials.lms.auth_method");
     expect(
         method,
-        "auth_method = \"client_secret_post\"",
+        "auth_method = \"federated\"",
         "BUR1012",
         "credentials.lms.auth_method",
     );

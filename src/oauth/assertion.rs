@@ -1,16 +1,11 @@
-//! The client assertion of `private_key_jwt` (RFC 7523 section 3).
+//! What an assertion says (RFC 7523 section 3): one that authenticates the client, or one that is a grant.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::AssertionParams;
-use crate::{
-    clock::Moment,
-    keys::{KeyError, SigningKey},
-    random,
-    secret::SecretString,
-};
+use crate::{clock::Moment, random};
 
 /// `exp - iat` is never more, whatever is configured: authorization servers refuse longer ones.
 const MAX_LIFETIME: Duration = Duration::from_secs(300);
@@ -21,7 +16,7 @@ const BACKDATE_SECONDS: u64 = 5;
 
 /// The claims. Never `nbf`: it adds nothing to `iat`, and is one more time that a server can refuse.
 #[derive(Serialize)]
-struct Claims<'a> {
+pub(super) struct Claims<'a> {
     iss: &'a str,
     sub: &'a str,
     aud: Audience<'a>,
@@ -37,29 +32,40 @@ enum Audience<'a> {
     ArrayOfOne([&'a str; 1]),
 }
 
-/// Makes an assertion for one token request. Servers refuse a `jti` that they have seen, so each
-/// attempt needs its own. `skew_seconds` is local minus server.
-pub(super) fn sign(
-    client_id: &str,
-    key: &SigningKey,
-    params: &AssertionParams,
-    now: Moment,
-    skew_seconds: f64,
-) -> Result<SecretString, KeyError> {
-    let iat = server_time(now, skew_seconds).saturating_sub(BACKDATE_SECONDS);
-    let claims = Claims {
-        iss: client_id,
-        sub: client_id,
-        aud: if params.audience_as_array {
-            Audience::ArrayOfOne([&params.audience])
-        } else {
-            Audience::Text(&params.audience)
-        },
-        jti: random::id128(),
-        iat,
-        exp: iat.saturating_add(params.lifetime.min(MAX_LIFETIME).as_secs()),
-    };
-    key.sign(&params.typ, &claims)
+impl<'a> Claims<'a> {
+    /// The claims of a client assertion: the client speaks of itself.
+    pub(super) fn of_client(
+        client_id: &'a str,
+        params: &'a AssertionParams,
+        now: Moment,
+        skew_seconds: f64,
+    ) -> Self {
+        Self::about(client_id, client_id, params, now, skew_seconds)
+    }
+
+    /// The claims of an assertion of `issuer` about `subject`, for one token request: servers refuse a `jti` that they have
+    /// seen, so each attempt needs its own. `skew_seconds` is local minus server.
+    pub(super) fn about(
+        issuer: &'a str,
+        subject: &'a str,
+        params: &'a AssertionParams,
+        now: Moment,
+        skew_seconds: f64,
+    ) -> Self {
+        let iat = server_time(now, skew_seconds).saturating_sub(BACKDATE_SECONDS);
+        Self {
+            iss: issuer,
+            sub: subject,
+            aud: if params.audience_as_array {
+                Audience::ArrayOfOne([&params.audience])
+            } else {
+                Audience::Text(&params.audience)
+            },
+            jti: random::id128(),
+            iat,
+            exp: iat.saturating_add(params.lifetime.min(MAX_LIFETIME).as_secs()),
+        }
+    }
 }
 
 /// What the server's clock shows, in Unix seconds.
@@ -81,8 +87,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        keys::{Algorithm, generate},
-        secret::ExposeSecret,
+        keys::{Algorithm, SigningKey, generate},
+        secret::{ExposeSecret, SecretString},
     };
 
     const NOW: Moment = Moment {
@@ -109,13 +115,18 @@ mod tests {
     }
 
     fn claims(params: &AssertionParams, skew_seconds: f64) -> Value {
-        part(&sign("me", &key(), params, NOW, skew_seconds).unwrap(), 1)
+        serde_json::to_value(Claims::of_client("me", params, NOW, skew_seconds)).unwrap()
+    }
+
+    fn signed(key: &SigningKey, params: &AssertionParams) -> SecretString {
+        let claims = Claims::of_client("me", params, NOW, 0.0);
+        key.sign(&params.typ, &claims).unwrap()
     }
 
     #[test]
     fn an_assertion_verifies_with_the_public_key_and_says_who_speaks_to_whom() {
         let key = key();
-        let assertion = sign("me", &key, &params(), NOW, 0.0).unwrap();
+        let assertion = signed(&key, &params());
         let jwk: Jwk = serde_json::from_value(serde_json::to_value(key.public()).unwrap()).unwrap();
         let mut validation = Validation::new(jsonwebtoken::Algorithm::ES256);
         validation.set_audience(&["https://as.test/token"]);
@@ -139,7 +150,7 @@ mod tests {
             typ: "client-authentication+jwt".to_owned(),
             ..params()
         };
-        let header = part(&sign("me", &key, &params, NOW, 0.0).unwrap(), 0);
+        let header = part(&signed(&key, &params), 0);
         assert_eq!(header["typ"], "client-authentication+jwt");
         assert_eq!(header["kid"], key.kid());
         assert_eq!(header["alg"], "ES256");
@@ -155,6 +166,17 @@ mod tests {
         assert_eq!(
             claims(&array, 0.0)["aud"],
             serde_json::json!(["https://as.test/token"])
+        );
+    }
+
+    #[test]
+    fn an_assertion_may_speak_of_somebody_else() {
+        let params = params();
+        let claims = Claims::about("me", "her", &params, NOW, 0.0);
+        let claims = serde_json::to_value(claims).unwrap();
+        assert_eq!(
+            (&claims["iss"], &claims["sub"]),
+            (&"me".into(), &"her".into())
         );
     }
 

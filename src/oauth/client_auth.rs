@@ -5,8 +5,12 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
-use super::{BasicEncoding, Cause, ClientAuth, assertion};
-use crate::{clock::Moment, secret::ExposeSecret};
+use super::{BasicEncoding, Cause, ClientAuth, assertion::Claims};
+use crate::{
+    clock::Moment,
+    keys::KeyError,
+    secret::{ExposeSecret, SecretString},
+};
 
 /// RFC 7523 section 2.2.
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -25,15 +29,37 @@ pub(super) fn authenticate(
             let field = basic(client_id, secret.expose_secret(), *encoding)?;
             headers.insert(AUTHORIZATION, field);
         }
-        ClientAuth::PrivateKeyJwt { key, assertion } => {
-            let assertion = assertion::sign(client_id, key, assertion, now, skew_seconds)
-                .map_err(|_| Cause::NotSent("the client assertion cannot be signed"))?;
-            // Optional beside an assertion (RFC 7521 section 4.2); some servers look for it.
+        ClientAuth::SecretPost { secret } => {
             form.append_pair("client_id", client_id);
-            form.append_pair("client_assertion_type", ASSERTION_TYPE);
-            form.append_pair("client_assertion", assertion.expose_secret());
+            form.append_pair("client_secret", secret.expose_secret());
+        }
+        ClientAuth::SecretJwt { key, assertion } => {
+            let claims = Claims::of_client(client_id, assertion, now, skew_seconds);
+            present(client_id, key.sign(&assertion.typ, &claims), form)?;
+        }
+        ClientAuth::PrivateKeyJwt { key, assertion } => {
+            let claims = Claims::of_client(client_id, assertion, now, skew_seconds);
+            present(client_id, key.sign(&assertion.typ, &claims), form)?;
+        }
+        ClientAuth::None => {
+            form.append_pair("client_id", client_id);
         }
     }
+    Ok(())
+}
+
+/// Puts a client assertion into the form (RFC 7521 section 4.2).
+fn present(
+    client_id: &str,
+    assertion: Result<SecretString, KeyError>,
+    form: &mut Serializer<'_, String>,
+) -> Result<(), Cause> {
+    let assertion =
+        assertion.map_err(|_| Cause::NotSent("the client assertion cannot be signed"))?;
+    // Optional beside an assertion; some servers look for it.
+    form.append_pair("client_id", client_id);
+    form.append_pair("client_assertion_type", ASSERTION_TYPE);
+    form.append_pair("client_assertion", assertion.expose_secret());
     Ok(())
 }
 
@@ -58,12 +84,14 @@ fn form_encoded(text: &str) -> Zeroizing<String> {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
+    use serde_json::Value;
 
     use super::*;
     use crate::{
-        keys::{Algorithm, SigningKey, generate},
+        keys::{Algorithm, HmacKey, SigningKey, generate},
         oauth::AssertionParams,
     };
 
@@ -119,16 +147,71 @@ mod tests {
     }
 
     #[test]
+    fn a_posted_secret_goes_into_the_form_and_nowhere_else() {
+        let (headers, fields) = proof(&ClientAuth::SecretPost {
+            secret: "s+e%c:r/et~".to_owned().into(),
+        });
+        assert!(headers.is_empty());
+        let expected = [("client_id", "me"), ("client_secret", "s+e%c:r/et~")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(fields, expected);
+    }
+
+    #[test]
+    fn a_public_client_names_itself_and_proves_nothing() {
+        let (headers, fields) = proof(&ClientAuth::None);
+        assert!(headers.is_empty());
+        assert_eq!(fields, [("client_id".to_owned(), "me".to_owned())]);
+    }
+
+    fn assertion() -> AssertionParams {
+        AssertionParams {
+            audience: "https://as.test".to_owned(),
+            audience_as_array: false,
+            lifetime: Duration::from_secs(60),
+            typ: "JWT".to_owned(),
+        }
+    }
+
+    fn part(jwt: &str, index: usize) -> Value {
+        let part = jwt.split('.').nth(index).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    }
+
+    // R55.
+    #[test]
+    fn an_assertion_by_secret_is_new_in_each_attempt_and_does_not_hold_the_secret() {
+        const SECRET: &str = "canary-canary-canary-canary-canary";
+        let auth = ClientAuth::SecretJwt {
+            key: Arc::new(HmacKey::new(SECRET.into()).unwrap()),
+            assertion: assertion(),
+        };
+        let jwt = || {
+            let (headers, fields) = proof(&auth);
+            assert!(headers.is_empty());
+            assert!(!format!("{fields:?}").contains("canary"));
+            let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(
+                names,
+                ["client_id", "client_assertion_type", "client_assertion"]
+            );
+            fields[2].1.clone()
+        };
+        let (one, other) = (jwt(), jwt());
+        assert_eq!(
+            part(&one, 0),
+            serde_json::json!({ "typ": "JWT", "alg": "HS256" })
+        );
+        assert_eq!(part(&one, 1)["sub"], "me");
+        assert_ne!(part(&one, 1)["jti"], part(&other, 1)["jti"]);
+    }
+
+    #[test]
     fn an_assertion_goes_into_the_form_and_nowhere_else() {
         let key = SigningKey::from_pem(&generate(Algorithm::EdDsa).unwrap(), None, None).unwrap();
         let (headers, fields) = proof(&ClientAuth::PrivateKeyJwt {
             key: Arc::new(key),
-            assertion: AssertionParams {
-                audience: "https://as.test".to_owned(),
-                audience_as_array: false,
-                lifetime: Duration::from_secs(60),
-                typ: "JWT".to_owned(),
-            },
+            assertion: assertion(),
         });
         assert!(headers.is_empty());
         assert_eq!(fields[0], ("client_id".to_owned(), "me".to_owned()));

@@ -16,9 +16,10 @@ use tower::{
 };
 use tracing::Instrument;
 use url::form_urlencoded::Serializer;
+use zeroize::Zeroizing;
 
 use super::{
-    Answer, Cause, ClientParams, Failure, TokenSource, Unreachable, answer, client_auth,
+    Answer, Cause, ClientParams, Failure, TokenSource, Unreachable, answer, client_auth, grant,
     transport::{ExchangeError, Transport},
 };
 use crate::{clock::Moment, scope::ScopeSet};
@@ -65,7 +66,7 @@ impl TokenEndpoint {
         }
     }
 
-    /// A token request (RFC 6749 section 4.4.2).
+    /// A token request (RFC 6749 section 4.4.2, RFC 7523 section 2).
     fn token_request(
         &self,
         scopes: Option<&ScopeSet>,
@@ -75,7 +76,13 @@ impl TokenEndpoint {
         let params = &self.params;
         let mut headers = self.headers()?;
         let mut form = Serializer::new(String::new());
-        form.append_pair("grant_type", "client_credentials");
+        grant::present(
+            &params.client_id,
+            &params.grant,
+            now,
+            skew_seconds,
+            &mut form,
+        )?;
         client_auth::authenticate(
             &params.client_id,
             &params.auth,
@@ -89,7 +96,9 @@ impl TokenEndpoint {
         }
         form.extend_pairs(&params.token_params);
 
-        let mut request = Request::new(Full::new(Bytes::from(form.finish())));
+        // It may hold the secret.
+        let form = Bytes::from_owner(Zeroizing::new(form.finish()));
+        let mut request = Request::new(Full::new(form));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from(params.token_path.clone());
         *request.headers_mut() = headers;

@@ -124,7 +124,10 @@ fn hint(cause: &Cause, skew: Option<f64>) -> Option<&'static str> {
             "compare client_id, secret or key, and audience with what is registered at the authorization server"
         }
         Cause::Rejected(OAuthError::UnauthorizedClient | OAuthError::UnsupportedGrantType) => {
-            "let the registration of this client allow the grant client_credentials"
+            "let the registration of this client allow the credential's grant and auth_method"
+        }
+        Cause::Rejected(OAuthError::InvalidGrant) => {
+            "compare the assertion's client_id, subject, audience and key with what is registered at the authorization server"
         }
         Cause::Rejected(OAuthError::InvalidScope) => {
             "register the scopes for this client, or take them out of the upstream's `scopes`"

@@ -1,11 +1,9 @@
 //! The `aud` of an assertion: Brightspace is seen with two of them in the wild.
 
-use std::sync::Arc;
-
 use super::report::Check;
 use crate::{
     cli::{exit::Exit, explain::live},
-    oauth::{Answer, AssertionParams, ClientAuth, ClientParams, Failure, ScopeSource},
+    oauth::{Answer, AssertionParams, ClientAuth, ClientParams, Failure, Grant, ScopeSource},
 };
 
 /// What D2L's own library and its LTI tools use; its REST documentation uses the token URL.
@@ -13,18 +11,17 @@ pub(super) const BRIGHTSPACE_API_AUDIENCE: &str = "https://api.brightspace.com/a
 
 /// The client with the other audience of the two, and that audience. `None` where there is no other one.
 pub(super) fn other(client: &ClientParams) -> Option<(ClientParams, String)> {
-    let ClientAuth::PrivateKeyJwt { key, assertion } = &client.auth else {
-        return None;
-    };
-    let audience = other_audience(client, assertion)?;
+    let audience = other_audience(client, client.assertion()?)?;
     let mut other = client.clone();
-    other.auth = ClientAuth::PrivateKeyJwt {
-        key: Arc::clone(key),
-        assertion: AssertionParams {
-            audience: audience.clone(),
-            ..assertion.clone()
-        },
-    };
+    // `audience` is one setting: it goes into each assertion that the client makes.
+    if let ClientAuth::PrivateKeyJwt { assertion, .. } | ClientAuth::SecretJwt { assertion, .. } =
+        &mut other.auth
+    {
+        assertion.audience.clone_from(&audience);
+    }
+    if let Grant::JwtBearer { assertion, .. } = &mut other.grant {
+        assertion.audience.clone_from(&audience);
+    }
     Some((other, audience))
 }
 

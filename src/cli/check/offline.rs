@@ -6,7 +6,7 @@ use super::report::{Category, Check, Report};
 use crate::{
     cli::exit::Exit,
     config::{Loaded, Problem, Problems},
-    oauth::{BasicEncoding, ClientAuth},
+    oauth::{BasicEncoding, ClientAuth, ClientParams, Grant},
     token::{Credential, Source},
 };
 
@@ -107,23 +107,33 @@ fn describe(credential: &Credential) -> String {
     let name = &credential.name;
     match &credential.source {
         Source::Static(_) => format!("{name}: a static token, sent as it is; it is never renewed"),
-        Source::Client(client) => match &client.auth {
-            ClientAuth::PrivateKeyJwt { key, assertion } => format!(
-                "{name}: {}, private_key_jwt, key {} kid {}, aud {}",
-                credential.grant,
-                key.algorithm().as_str(),
-                key.kid(),
-                assertion.audience
-            ),
-            ClientAuth::SecretBasic { encoding, .. } => {
-                let pair = match encoding {
-                    BasicEncoding::Form => "pair form-encoded",
-                    BasicEncoding::Raw => "pair as it is",
-                };
-                format!("{name}: {}, client_secret_basic, {pair}", credential.grant)
-            }
-        },
+        Source::Client(client) => {
+            let (grant, auth) = (credential.grant, credential.auth_method);
+            format!("{name}: {grant}, {auth}{}", details(client))
+        }
     }
+}
+
+/// What the words of the configuration do not say.
+fn details(client: &ClientParams) -> String {
+    let mut text = String::new();
+    if let ClientAuth::SecretBasic { encoding, .. } = &client.auth {
+        text.push_str(match encoding {
+            BasicEncoding::Form => ", pair form-encoded",
+            BasicEncoding::Raw => ", pair as it is",
+        });
+    }
+    if let Some(key) = client.signing_key() {
+        let (algorithm, kid) = (key.algorithm().as_str(), key.kid());
+        text.push_str(&format!(", key {algorithm} kid {kid}"));
+    }
+    if let Some(assertion) = client.assertion() {
+        text.push_str(&format!(", aud {}", assertion.audience));
+    }
+    if let Grant::JwtBearer { subject, .. } = &client.grant {
+        text.push_str(&format!(", sub {subject}"));
+    }
+    text
 }
 
 #[cfg(test)]

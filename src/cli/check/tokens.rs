@@ -149,6 +149,12 @@ fn refused(name: &str, cause: &Cause) -> Check {
             "is client_id right, and is the registered key or secret this one? \
              compare the registered key set with: bursar keys jwks",
         ),
+        // What a grant brings with it: so far an assertion (RFC 7523 section 3.1).
+        Cause::Rejected(OAuthError::InvalidGrant) => (
+            Exit::Refused,
+            "does the server know the assertion's client_id, subject, audience and key? \
+             compare the registered key set with: bursar keys jwks",
+        ),
         Cause::Rejected(OAuthError::InvalidScope) => (
             Exit::Refused,
             "a scope of the allowlist is not registered for this client, or does not exist",

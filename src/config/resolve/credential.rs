@@ -1,6 +1,7 @@
 //! `[credentials.NAME]`.
 
 mod client;
+mod profile;
 
 use std::{
     sync::{
@@ -17,12 +18,11 @@ use super::{Files, bad_name, is_name};
 use crate::{
     config::{
         problem::ProblemCode,
-        reader::{Preset, Reader, Table},
-        tree::parse_value,
+        reader::{Reader, Table},
         value::{
             Fault,
             quantity::{Period, Timeout},
-            word::{AuthMethod, Grant, Profile},
+            word::{Grant, Profile},
         },
     },
     secret::{ExposeSecret, SecretString},
@@ -84,8 +84,8 @@ pub(super) fn credential(
     let grant = profile
         .and_then(|profile| reader.get_or::<Grant>(&table, "grant", profile.preset("grant")));
     let parts = match (profile, grant) {
-        (Some(profile), Some(Grant::ClientCredentials)) => {
-            client_credentials(reader, files, &table, profile)
+        (Some(profile), Some(grant @ (Grant::ClientCredentials | Grant::JwtBearer))) => {
+            from_server(reader, files, &table, profile, grant)
         }
         (Some(_), Some(Grant::Static)) => fixed(reader, files, &table),
         // Which keys go together hangs on these two.
@@ -115,16 +115,19 @@ pub(super) fn credential(
 
 type Parts = (Source, Timing, &'static str, &'static str);
 
-fn client_credentials(
+/// Tokens that an authorization server issues for one request of bursar's own.
+fn from_server(
     reader: &mut Reader,
     files: &mut Files,
     table: &Table,
     profile: Profile,
+    grant: Grant,
 ) -> Option<Parts> {
-    let client = client::client(reader, files, table, profile);
+    let client = client::client(reader, files, table, profile, grant);
     let default_lifetime = reader.get::<Timeout>(table, "default_lifetime");
     let refresh_ahead = reader.get::<RefreshAhead>(table, "refresh_ahead");
-    let safety_margin = reader.get::<Period>(table, "safety_margin");
+    let safety_margin =
+        reader.get_or::<Period>(table, "safety_margin", profile.preset("safety_margin"));
     let wait = reader.get::<Period>(table, "wait");
     let timing = Timing {
         default_lifetime: default_lifetime?.0,
@@ -133,15 +136,11 @@ fn client_credentials(
         wait: wait?.0,
     };
     let (client, auth_method) = client?;
-    let auth_method = match auth_method {
-        AuthMethod::ClientSecretBasic => "client_secret_basic",
-        AuthMethod::PrivateKeyJwt => "private_key_jwt",
-    };
     Some((
         Source::Client(Box::new(client)),
         timing,
-        "client_credentials",
-        auth_method,
+        grant.as_str(),
+        auth_method.as_str(),
     ))
 }
 
@@ -217,39 +216,6 @@ fn bearer(token: &SecretString) -> Option<HeaderValue> {
     let mut field = HeaderValue::from_str(&field).ok()?;
     field.set_sensitive(true);
     Some(field)
-}
-
-impl Profile {
-    /// What the profile sets unless a person does.
-    fn preset(self, key: &str) -> Option<Preset> {
-        let (profile, value) = match (self, key) {
-            (Self::Oauth2, "grant") => ("oauth2", r#""client_credentials""#),
-            (Self::Brightspace, "grant") => ("brightspace", r#""client_credentials""#),
-            (Self::Brightspace, "auth_method") => ("brightspace", r#""private_key_jwt""#),
-            (Self::Brightspace, "token_url") => (
-                "brightspace",
-                r#""https://auth.brightspace.com/core/connect/token""#,
-            ),
-            (Self::Instructure, "grant") => ("instructure", r#""client_credentials""#),
-            (Self::Instructure, "auth_method") => ("instructure", r#""client_secret_basic""#),
-            (Self::Instructure, "token_url") => (
-                "instructure",
-                r#""https://api-gateway.instructure.com/ids/auth/login""#,
-            ),
-            // What the identity service answers as scope is a description, not a list of permissions.
-            (Self::Instructure, "request_scopes") => ("instructure", "false"),
-            _ => return None,
-        };
-        Some(Preset {
-            value: parse_value(value)?,
-            from: format!("profile {profile}"),
-        })
-    }
-
-    /// The profile's default for an upstream's `request_scopes`.
-    pub(super) fn request_scopes(self) -> Option<Preset> {
-        self.preset("request_scopes")
-    }
 }
 
 #[cfg(test)]

@@ -76,7 +76,10 @@ pub(super) fn check_required(
 }
 
 fn fault(scope: &str, dialect: Dialect) -> Option<Fault> {
+    // LTI services name their scopes by URL, on every LMS.
+    let is_lti = scope.starts_with("https://");
     match dialect {
+        Dialect::Brightspace | Dialect::Canvas if is_lti => None,
         Dialect::Brightspace => brightspace(scope),
         Dialect::Canvas if !scope.starts_with("url:") && scope != "*" => Some(suspicious(
             scope,
@@ -196,6 +199,10 @@ mod tests {
     fn the_catalogue_says_whose_scopes_they_are() {
         assert!(fault("users:userdata:read", Dialect::Canvas).is_some());
         assert!(fault("url:GET|/api/v1/courses", Dialect::Canvas).is_none());
+        let lti = "https://purl.imsglobal.org/spec/lti-ags/scope/lineitem";
+        assert!(fault(lti, Dialect::Canvas).is_none());
+        assert!(fault(lti, Dialect::Brightspace).is_none());
+        assert!(fault(lti, Dialect::Other).is_none());
         assert!(fault("dap:jobs:read", Dialect::Dap).is_none());
         assert!(fault("dap:jobs:write", Dialect::Dap).is_some());
         assert_eq!(

@@ -24,13 +24,13 @@ fn the_example_is_sound_when_every_key_is_uncommented() {
     let directory = tempfile::tempdir().unwrap();
     let text = all_keys(directory.path());
     let loaded = sound(&text, &[]);
-    assert_eq!(loaded.config.credentials.len(), 6);
+    assert_eq!(loaded.config.credentials.len(), 7);
     assert_eq!(loaded.config.upstreams.len(), 2);
     // Credentials that only show their keys are not used.
     for warning in &loaded.warnings {
         assert_eq!(warning.code(), ProblemCode::UnusedCredential, "{warning:?}");
     }
-    assert_eq!(loaded.warnings.len(), 4);
+    assert_eq!(loaded.warnings.len(), 5);
 }
 
 #[test]

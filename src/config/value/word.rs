@@ -24,6 +24,14 @@ pub(in crate::config) enum Profile {
     Oauth2,
     /// D2L Brightspace, server to server.
     Brightspace,
+    /// LTI services of D2L Brightspace.
+    BrightspaceLti,
+    /// LTI services of Canvas.
+    CanvasLti,
+    /// REST of Blackboard Learn.
+    Blackboard,
+    /// LTI services of Blackboard Learn.
+    BlackboardLti,
     /// The Instructure identity service.
     Instructure,
 }
@@ -33,6 +41,8 @@ pub(in crate::config) enum Profile {
 pub(in crate::config) enum Grant {
     /// RFC 6749 section 4.4.
     ClientCredentials,
+    /// RFC 7523 section 2.1.
+    JwtBearer,
     /// A token that somebody else made.
     Static,
 }
@@ -42,8 +52,14 @@ pub(in crate::config) enum Grant {
 pub(in crate::config) enum AuthMethod {
     /// RFC 6749 section 2.3.1.
     ClientSecretBasic,
+    /// The same in the form.
+    ClientSecretPost,
+    /// OpenID Connect Core section 9.
+    ClientSecretJwt,
     /// RFC 7523 section 2.2.
     PrivateKeyJwt,
+    /// No proof: what the grant brings is one.
+    None,
 }
 
 /// `audience_form`.
@@ -62,6 +78,30 @@ pub(in crate::config) enum TokenScope {
     Upstream,
     /// One token per needed scope set.
     Route,
+}
+
+impl Grant {
+    /// The word.
+    pub(in crate::config) const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::JwtBearer => "jwt_bearer",
+            Self::Static => "static",
+        }
+    }
+}
+
+impl AuthMethod {
+    /// The word.
+    pub(in crate::config) const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientSecretBasic => "client_secret_basic",
+            Self::ClientSecretPost => "client_secret_post",
+            Self::ClientSecretJwt => "client_secret_jwt",
+            Self::PrivateKeyJwt => "private_key_jwt",
+            Self::None => "none",
+        }
+    }
 }
 
 macro_rules! words {
@@ -85,12 +125,15 @@ words!(Enforce: "enforce" => Self; later: ["report", "learn"]);
 words!(SecretFiles: "private" => Self::Private, "any" => Self::Any; later: []);
 words!(ReadyNeeds: "first_token" => Self::FirstToken, "token" => Self::Token, "nothing" => Self::Nothing; later: []);
 words!(LogFormat: "auto" => Self::Auto, "text" => Self::Text, "json" => Self::Json; later: []);
-words!(Profile: "oauth2" => Self::Oauth2, "brightspace" => Self::Brightspace, "instructure" => Self::Instructure;
-    later: ["brightspace-id-key", "ltiaas", "canvas", "canvas-lti", "brightspace-lti", "blackboard-lti", "blackboard", "moodle"]);
-words!(Grant: "client_credentials" => Self::ClientCredentials, "static" => Self::Static;
-    later: ["authorization_code", "jwt_bearer", "id_key"]);
-words!(AuthMethod: "client_secret_basic" => Self::ClientSecretBasic, "private_key_jwt" => Self::PrivateKeyJwt;
-    later: ["client_secret_post", "client_secret_jwt", "none", "federated"]);
+words!(Profile: "oauth2" => Self::Oauth2, "brightspace" => Self::Brightspace, "brightspace-lti" => Self::BrightspaceLti,
+    "canvas-lti" => Self::CanvasLti, "blackboard" => Self::Blackboard, "blackboard-lti" => Self::BlackboardLti,
+    "instructure" => Self::Instructure;
+    later: ["brightspace-id-key", "ltiaas", "canvas", "moodle"]);
+words!(Grant: "client_credentials" => Self::ClientCredentials, "jwt_bearer" => Self::JwtBearer, "static" => Self::Static;
+    later: ["authorization_code", "id_key"]);
+words!(AuthMethod: "client_secret_basic" => Self::ClientSecretBasic, "client_secret_post" => Self::ClientSecretPost,
+    "client_secret_jwt" => Self::ClientSecretJwt, "private_key_jwt" => Self::PrivateKeyJwt, "none" => Self::None;
+    later: ["federated"]);
 words!(AudienceForm: "string" => Self::String, "array" => Self::Array; later: []);
 words!(TokenScope: "upstream" => Self::Upstream, "route" => Self::Route; later: []);
 words!(Catalogue: "brightspace" => Self::Brightspace, "canvas" => Self::Canvas, "dap" => Self::Dap, "none" => Self::None; later: []);

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     dial::{Dialer, Origin},
     keys::{self, Algorithm, SigningKey},
-    oauth::{AssertionParams, BasicEncoding, ClientAuth, OAuthError, ScopeSource},
+    oauth::{AssertionParams, BasicEncoding, ClientAuth, Grant, OAuthError, ScopeSource},
     tls::{Trust, client_config},
 };
 use peer::Peer;
@@ -49,6 +49,7 @@ fn params(auth: ClientAuth, port: u16) -> ClientParams {
     let timeout = Duration::from_secs(5);
     ClientParams {
         client_id: "c:2 %".to_owned(),
+        grant: Grant::ClientCredentials,
         auth,
         dialer: Dialer {
             origin: Origin {

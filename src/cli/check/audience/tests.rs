@@ -1,6 +1,6 @@
 //! Which audience is the other one, and what is made of the answer to it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
@@ -34,12 +34,7 @@ fn the_audience_that_works_is_told_with_the_line_to_write() {
 
 #[test]
 fn the_other_one_of_two_is_tried_and_only_for_brightspace() {
-    let audiences = |client: &ClientParams| {
-        let ClientAuth::PrivateKeyJwt { assertion, .. } = &client.auth else {
-            panic!("the client signs");
-        };
-        other_audience(client, assertion)
-    };
+    let audiences = |client: &ClientParams| other(client).map(|(_, audience)| audience);
     let mut client = client(8443, TOKEN_URL);
     assert_eq!(
         audiences(&client).as_deref(),
@@ -54,11 +49,37 @@ fn the_other_one_of_two_is_tried_and_only_for_brightspace() {
     assert_eq!(audiences(&client), None);
 }
 
+#[test]
+fn the_other_audience_goes_into_each_assertion_of_the_client() {
+    let mut both = client(8443, TOKEN_URL);
+    both.grant = Grant::JwtBearer {
+        key: Arc::clone(both.signing_key().unwrap()),
+        subject: "her".to_owned(),
+        assertion: both.assertion().unwrap().clone(),
+    };
+    let (other, audience) = other(&both).unwrap();
+    assert_eq!(other.assertion().unwrap().audience, audience);
+    let Grant::JwtBearer { assertion, .. } = &other.grant else {
+        panic!("the grant stays what it is");
+    };
+    assert_eq!(assertion.audience, audience);
+}
+
+#[test]
+fn a_client_without_an_assertion_has_no_other_audience() {
+    let mut by_secret = client(8443, TOKEN_URL);
+    by_secret.auth = ClientAuth::SecretPost {
+        secret: "s".to_owned().into(),
+    };
+    assert!(other(&by_secret).is_none());
+}
+
 pub(in crate::cli::check) fn client(port: u16, audience: &str) -> ClientParams {
     let pem = keys::generate(Algorithm::Es256).unwrap();
     let key = SigningKey::from_pem(&pem, None, None).unwrap();
     ClientParams {
         client_id: "app".to_owned(),
+        grant: Grant::ClientCredentials,
         auth: ClientAuth::PrivateKeyJwt {
             key: Arc::new(key),
             assertion: AssertionParams {

@@ -1,25 +1,23 @@
 //! A client of an authorization server.
 
-use std::sync::Arc;
+mod proof;
 
-use figment::value::Value;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Files, one_of_two};
+use super::Files;
 use crate::{
     config::{
         problem::ProblemCode,
-        reader::{Preset, Reader, Table},
+        reader::{Reader, Table},
         value::{
             Fault, Text,
             address::TokenUrl,
-            quantity::{AssertionLifetime, Timeout},
-            word::{AudienceForm, AuthMethod, Profile},
+            quantity::Timeout,
+            word::{AuthMethod, Grant, Profile},
         },
     },
     dial::Dialer,
-    keys::{Algorithm, SigningKey},
-    oauth::{AssertionParams, BasicEncoding, ClientAuth, ClientParams, ScopeSource},
+    oauth::ClientParams,
 };
 
 /// Form fields that bursar sets itself (RFC 6749, RFC 7521).
@@ -64,6 +62,7 @@ pub(super) fn client(
     files: &mut Files,
     table: &Table,
     profile: Profile,
+    grant: Grant,
 ) -> Option<(ClientParams, AuthMethod)> {
     let client_id = reader.require::<Text>(
         table,
@@ -72,34 +71,23 @@ pub(super) fn client(
     );
     let url = reader.get_or::<TokenUrl>(table, "token_url", profile.preset("token_url"));
     if url.is_none() && !table.has("token_url") {
-        reader.missing(
-            table,
-            "token_url",
-            "set it to the URL of the authorization server's token endpoint, or choose a profile that knows it",
-        );
+        reader.missing(table, "token_url", profile.token_url_help());
     }
-    let method = auth_method(reader, table, profile);
-    let auth = match method {
-        Some(AuthMethod::ClientSecretBasic) => secret_basic(reader, files, table, profile),
-        Some(AuthMethod::PrivateKeyJwt) => private_key_jwt(reader, files, table, url.as_ref()),
-        // Which keys go with it cannot be known.
-        None => {
-            reader.give_up(table);
-            None
-        }
-    };
+    let id = client_id.as_ref().map(|id| id.0.as_str());
+    let proof = proof::proof(reader, files, table, profile, grant, id, url.as_ref());
     let token_params = token_params(reader, table);
     let token_headers = token_headers(reader, table);
     let timeout = reader.get::<Timeout>(table, "timeout");
 
-    let (url, timeout) = (url?, timeout?.0);
+    let (url, timeout, proof) = (url?, timeout?.0, proof?);
     let tls = match url.origin.tls {
         true => Some(files.tls(reader, table, false)?),
         false => None,
     };
     let params = ClientParams {
         client_id: client_id?.0,
-        auth: auth?,
+        grant: proof.grant,
+        auth: proof.auth,
         dialer: Dialer {
             origin: url.origin,
             tls,
@@ -109,94 +97,9 @@ pub(super) fn client(
         token_params: token_params?,
         token_headers: token_headers?,
         timeout,
-        scope_source: match profile {
-            Profile::Oauth2 => ScopeSource::Answer,
-            Profile::Brightspace => ScopeSource::AnswerOrToken,
-            Profile::Instructure => ScopeSource::Nowhere,
-        },
+        scope_source: profile.scope_source(),
     };
-    Some((params, method?))
-}
-
-fn auth_method(reader: &mut Reader, table: &Table, profile: Profile) -> Option<AuthMethod> {
-    let method = reader.get_or(table, "auth_method", profile.preset("auth_method"));
-    if method.is_none() && !table.has("auth_method") {
-        let help = if table.has("private_key_file") {
-            r#"set auth_method = "private_key_jwt", which goes with private_key_file"#
-        } else {
-            r#"set it to "client_secret_basic" (with client_secret_file) or "private_key_jwt" (with private_key_file), whichever was registered"#
-        };
-        reader.missing(table, "auth_method", help);
-    }
-    method
-}
-
-fn secret_basic(
-    reader: &mut Reader,
-    files: &Files,
-    table: &Table,
-    profile: Profile,
-) -> Option<ClientAuth> {
-    let secret = one_of_two(reader, files, table, "client_secret", "client_secret_file")?;
-    Some(ClientAuth::SecretBasic {
-        secret,
-        encoding: match profile {
-            Profile::Instructure => BasicEncoding::Raw,
-            Profile::Oauth2 | Profile::Brightspace => BasicEncoding::Form,
-        },
-    })
-}
-
-fn private_key_jwt(
-    reader: &mut Reader,
-    files: &Files,
-    table: &Table,
-    url: Option<&TokenUrl>,
-) -> Option<ClientAuth> {
-    let key = signing_key(reader, files, table);
-    let token_url = url.map(|url| Preset {
-        value: Value::from(url.text.clone()),
-        from: "token_url".to_owned(),
-    });
-    let audience = reader.get_or::<Text>(table, "audience", token_url);
-    let form = reader.get::<AudienceForm>(table, "audience_form");
-    let lifetime = reader.get::<AssertionLifetime>(table, "assertion_lifetime");
-    let typ = reader.get::<Text>(table, "assertion_typ");
-    Some(ClientAuth::PrivateKeyJwt {
-        key: key?,
-        assertion: AssertionParams {
-            audience: audience?.0,
-            audience_as_array: form? == AudienceForm::Array,
-            lifetime: lifetime?.0,
-            typ: typ?.0,
-        },
-    })
-}
-
-fn signing_key(reader: &mut Reader, files: &Files, table: &Table) -> Option<Arc<SigningKey>> {
-    let kid = reader.get::<Text>(table, "kid").map(|kid| kid.0);
-    let algorithm = reader.get::<Algorithm>(table, "signing_alg");
-    if !table.has("private_key_file") {
-        reader.missing(
-            table,
-            "private_key_file",
-            "name a file with a private key in PEM; `bursar keys new` makes one",
-        );
-        return None;
-    }
-    let pem = files.lines(reader, table, "private_key_file")?;
-    match SigningKey::from_pem(&pem, algorithm, kid) {
-        Ok(key) => Some(Arc::new(key)),
-        Err(error) => {
-            let fault = Fault::new(
-                ProblemCode::KeyUnusable,
-                error.to_string(),
-                "`bursar keys new` makes a key that fits; RSA (2048 bits or more), P-256, P-384 and Ed25519 keys in PEM will do",
-            );
-            reader.fault(table, "private_key_file", fault);
-            None
-        }
-    }
+    Some((params, proof.method))
 }
 
 fn token_params(reader: &mut Reader, parent: &Table) -> Option<Vec<(String, String)>> {

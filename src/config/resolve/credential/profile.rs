@@ -1,0 +1,173 @@
+//! What a profile sets unless a person does.
+
+use crate::{
+    config::{reader::Preset, tree::parse_value, value::word::Profile},
+    oauth::{BasicEncoding, ScopeSource},
+};
+
+/// Keys and their values in TOML.
+type Presets = &'static [(&'static str, &'static str)];
+
+const OAUTH2: Presets = &[("grant", r#""client_credentials""#)];
+
+const BRIGHTSPACE: Presets = &[
+    ("grant", r#""client_credentials""#),
+    ("auth_method", r#""private_key_jwt""#),
+    (
+        "token_url",
+        r#""https://auth.brightspace.com/core/connect/token""#,
+    ),
+];
+
+const BRIGHTSPACE_LTI: Presets = &[
+    ("grant", r#""client_credentials""#),
+    ("auth_method", r#""private_key_jwt""#),
+    (
+        "token_url",
+        r#""https://auth.brightspace.com/core/connect/token""#,
+    ),
+    // Every known LTI tool; those that use REST name the token URL.
+    ("audience", r#""https://api.brightspace.com/auth/token""#),
+];
+
+const CANVAS_LTI: Presets = &[
+    ("grant", r#""client_credentials""#),
+    ("auth_method", r#""private_key_jwt""#),
+];
+
+const BLACKBOARD: Presets = &[
+    ("grant", r#""client_credentials""#),
+    ("auth_method", r#""client_secret_basic""#),
+    // The two-legged grant has no scopes: what the application may do is decided by its user's role.
+    ("request_scopes", "false"),
+    // One token per application, which nobody gets a successor of before it has expired. Requests must be able to wait for as
+    // long as it is held back.
+    ("safety_margin", r#""5s""#),
+];
+
+const BLACKBOARD_LTI: Presets = &[
+    ("grant", r#""client_credentials""#),
+    ("auth_method", r#""private_key_jwt""#),
+    (
+        "token_url",
+        r#""https://developer.blackboard.com/api/v1/gateway/oauth2/jwttoken""#,
+    ),
+    ("audience_form", r#""array""#),
+];
+
+const INSTRUCTURE: Presets = &[
+    ("grant", r#""client_credentials""#),
+    ("auth_method", r#""client_secret_basic""#),
+    (
+        "token_url",
+        r#""https://api-gateway.instructure.com/ids/auth/login""#,
+    ),
+    // What the identity service answers as scope is a description, not a list of permissions.
+    ("request_scopes", "false"),
+];
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Oauth2 => "oauth2",
+            Self::Brightspace => "brightspace",
+            Self::BrightspaceLti => "brightspace-lti",
+            Self::CanvasLti => "canvas-lti",
+            Self::Blackboard => "blackboard",
+            Self::BlackboardLti => "blackboard-lti",
+            Self::Instructure => "instructure",
+        }
+    }
+
+    const fn presets(self) -> Presets {
+        match self {
+            Self::Oauth2 => OAUTH2,
+            Self::Brightspace => BRIGHTSPACE,
+            Self::BrightspaceLti => BRIGHTSPACE_LTI,
+            Self::CanvasLti => CANVAS_LTI,
+            Self::Blackboard => BLACKBOARD,
+            Self::BlackboardLti => BLACKBOARD_LTI,
+            Self::Instructure => INSTRUCTURE,
+        }
+    }
+
+    /// The profile's default for `key`.
+    pub(super) fn preset(self, key: &str) -> Option<Preset> {
+        let (_, value) = self.presets().iter().find(|(name, _)| *name == key)?;
+        Some(Preset {
+            value: parse_value(value)?,
+            from: format!("profile {}", self.name()),
+        })
+    }
+
+    /// The profile's default for an upstream's `request_scopes`.
+    pub(in crate::config::resolve) fn request_scopes(self) -> Option<Preset> {
+        self.preset("request_scopes")
+    }
+
+    /// What to do about a token URL that neither a person nor the profile has set.
+    pub(super) const fn token_url_help(self) -> &'static str {
+        match self {
+            Self::CanvasLti => {
+                "set it to https://YOUR-HOST/login/oauth2/token, with the host name of your Canvas"
+            }
+            Self::Blackboard => {
+                "set it to https://YOUR-HOST/learn/api/public/v1/oauth2/token, with the host name of your Blackboard Learn"
+            }
+            _ => {
+                "set it to the URL of the authorization server's token endpoint, or choose a profile that knows it"
+            }
+        }
+    }
+
+    /// Where its authorization server says what it granted.
+    pub(super) const fn scope_source(self) -> ScopeSource {
+        match self {
+            Self::Oauth2 | Self::CanvasLti | Self::BlackboardLti => ScopeSource::Answer,
+            Self::Brightspace | Self::BrightspaceLti => ScopeSource::AnswerOrToken,
+            Self::Blackboard | Self::Instructure => ScopeSource::Nowhere,
+        }
+    }
+
+    /// How its authorization server reads the pair of `client_secret_basic`.
+    pub(super) const fn basic_encoding(self) -> BasicEncoding {
+        match self {
+            Self::Instructure => BasicEncoding::Raw,
+            _ => BasicEncoding::Form,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema;
+
+    const ALL: [Profile; 7] = [
+        Profile::Oauth2,
+        Profile::Brightspace,
+        Profile::BrightspaceLti,
+        Profile::CanvasLti,
+        Profile::Blackboard,
+        Profile::BlackboardLti,
+        Profile::Instructure,
+    ];
+
+    #[test]
+    fn every_preset_is_of_a_key_that_exists_and_is_toml() {
+        for profile in ALL {
+            for (key, _) in profile.presets() {
+                let table = match *key {
+                    "request_scopes" => "upstreams",
+                    _ => "credentials",
+                };
+                let pattern = format!("{table}.*.{key}");
+                assert!(
+                    matches!(schema::node(&pattern), Some(schema::Node::Leaf(_))),
+                    "{pattern}"
+                );
+                assert!(profile.preset(key).is_some(), "{} {key}", profile.name());
+            }
+        }
+    }
+}

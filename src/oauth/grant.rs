@@ -1,0 +1,111 @@
+//! What a token request asks with.
+
+use url::form_urlencoded::Serializer;
+
+use super::{Cause, Grant, assertion::Claims};
+use crate::{clock::Moment, secret::ExposeSecret};
+
+/// RFC 7523 section 2.1.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+/// Writes `grant_type` and what goes with it into the form.
+pub(super) fn present(
+    client_id: &str,
+    grant: &Grant,
+    now: Moment,
+    skew_seconds: f64,
+    form: &mut Serializer<'_, String>,
+) -> Result<(), Cause> {
+    match grant {
+        Grant::ClientCredentials => {
+            form.append_pair("grant_type", "client_credentials");
+        }
+        Grant::JwtBearer {
+            key,
+            subject,
+            assertion,
+        } => {
+            let claims = Claims::about(client_id, subject, assertion, now, skew_seconds);
+            let signed = key
+                .sign(&assertion.typ, &claims)
+                .map_err(|_| Cause::NotSent("the assertion cannot be signed"))?;
+            form.append_pair("grant_type", JWT_BEARER);
+            form.append_pair("assertion", signed.expose_secret());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, sync::Arc, time::Duration};
+
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        keys::{Algorithm, SigningKey, generate},
+        oauth::AssertionParams,
+    };
+
+    const NOW: Moment = Moment {
+        wall: Duration::from_secs(1_767_225_600),
+        boot: Duration::from_secs(1_000),
+    };
+
+    fn form(grant: &Grant) -> HashMap<String, String> {
+        let mut form = Serializer::new(String::new());
+        present("me", grant, NOW, 0.0, &mut form).unwrap();
+        url::form_urlencoded::parse(form.finish().as_bytes())
+            .into_owned()
+            .collect()
+    }
+
+    fn jwt_bearer() -> Grant {
+        let key = SigningKey::from_pem(&generate(Algorithm::EdDsa).unwrap(), None, None).unwrap();
+        Grant::JwtBearer {
+            key: Arc::new(key),
+            subject: "service-user".to_owned(),
+            assertion: AssertionParams {
+                audience: "https://as.test/token".to_owned(),
+                audience_as_array: true,
+                lifetime: Duration::from_secs(60),
+                typ: "JWT".to_owned(),
+            },
+        }
+    }
+
+    fn claims(form: &HashMap<String, String>) -> Value {
+        let claims = form["assertion"].split('.').nth(1).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn client_credentials_bring_nothing_with_them() {
+        let form = form(&Grant::ClientCredentials);
+        assert_eq!(form["grant_type"], "client_credentials");
+        assert_eq!(form.len(), 1);
+    }
+
+    #[test]
+    fn jwt_bearer_brings_an_assertion_of_the_client_about_its_subject() {
+        let form = form(&jwt_bearer());
+        assert_eq!(form["grant_type"], JWT_BEARER);
+        assert_eq!(form.len(), 2);
+        let claims = claims(&form);
+        assert_eq!(claims["iss"], "me");
+        assert_eq!(claims["sub"], "service-user");
+        assert_eq!(claims["aud"], serde_json::json!(["https://as.test/token"]));
+        assert_eq!(
+            claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(),
+            60
+        );
+    }
+
+    #[test]
+    fn each_attempt_has_an_assertion_of_its_own() {
+        let grant = jwt_bearer();
+        assert_ne!(claims(&form(&grant))["jti"], claims(&form(&grant))["jti"]);
+    }
+}
