@@ -17,6 +17,7 @@ mod route;
 mod run;
 mod signals;
 mod status;
+mod token;
 mod version;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -139,6 +140,9 @@ fn dispatch(command: Command, surroundings: &Surroundings) -> ExitCode {
         Command::Explain { code } => Ok(explain(&code)),
         Command::Health { config, ready } => {
             loaded(&config).map(|loaded| health::run(loaded.config.admin.listen, ready))
+        }
+        Command::Token(args) => {
+            loaded(&args.config).map(|loaded| token::run(&args, &loaded, surroundings))
         }
         Command::Completion(args) => Ok(completion::run(&args, Cli::command())),
         Command::Man(args) => Ok(man::run(&args, Cli::command())),

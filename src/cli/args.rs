@@ -104,6 +104,21 @@ Examples:
         output: OutputArgs,
     },
 
+    /// Ask for a token with the configuration, and tell what it is; the token itself only with --reveal.
+    #[command(
+        help_template = HELP,
+        after_help = "\
+Examples:
+  bursar token d2l                      scopes, lifetime, issuer: everything but the token
+  bursar token d2l -o json | jq .scopes_missing
+  bursar token d2l --reveal             the token itself, on a terminal only
+
+It asks the authorization server anew; the running bursar goes on with its own token.
+Exit codes: 0 there is one, 1 refused, 2 wrong usage, 75 the authorization server is unreachable at present,
+77 a secret file is readable by others, 78 the configuration is not valid."
+    )]
+    Token(TokenArgs),
+
     /// Show the configuration in force, or where it comes from.
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
@@ -238,6 +253,23 @@ pub(super) struct NewKeyArgs {
     /// Replace the file if it exists.
     #[arg(long, requires = "out")]
     pub(super) force: bool,
+}
+
+/// `bursar token`.
+#[derive(Args)]
+pub(super) struct TokenArgs {
+    /// Whose token: a credential of the configuration.
+    pub(super) credential: String,
+    /// For which upstream, where several use the credential.
+    #[arg(long, value_name = "NAME")]
+    pub(super) upstream: Option<String>,
+    /// Print the token itself, and nothing else, on stdout: on a terminal only.
+    #[arg(long, conflicts_with = "output")]
+    pub(super) reveal: bool,
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
 }
 
 /// For every command that reads a configuration.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::config::{Loaded, Problems, load};
 use report::Report;
+pub(super) use tokens::{advice, request};
 
 pub(super) fn run(
     args: &ConfigArgs,

@@ -241,6 +241,31 @@ fn config_schema_needs_no_configuration_and_is_json() {
 }
 
 #[test]
+fn token_tells_everything_but_the_token_and_reveals_it_to_no_pipe() {
+    let lms = Peer::start(|_| Reply::ok());
+    let server = AuthorizationServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let text = toml(&lms, &server, Extra::default());
+    write_private(&directory.path().join("bursar.toml"), &text);
+    let told = bursar_in(directory.path(), &[], &["token", "app"]);
+    assert_eq!(told.code, 0, "{}", told.said());
+    assert!(told.stdout.contains("api:read") && told.stdout.contains("expires"));
+    assert!(!told.said().contains("token-1") && !told.said().contains("canary"));
+
+    let refused = bursar_in(directory.path(), &[], &["token", "app", "--reveal"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (2, ""));
+    assert_eq!(server.calls(), 1, "nothing is asked for in vain");
+
+    server.then_times(1, &refusal(401, "invalid_client"));
+    let refused = bursar_in(directory.path(), &[], &["token", "app"]);
+    assert_eq!(refused.code, 1, "{}", refused.said());
+    let nobody = crate::support::program::free_port();
+    let text = text.replace(&server.token_url(), &format!("http://{nobody}/token"));
+    write_private(&directory.path().join("bursar.toml"), &text);
+    assert_eq!(bursar_in(directory.path(), &[], &["token", "app"]).code, 75);
+}
+
+#[test]
 fn the_completion_for_bash_is_a_script_that_bash_can_read() {
     use std::process::Command;
     let printed = bursar(&["completion", "bash"]);

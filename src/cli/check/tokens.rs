@@ -72,7 +72,11 @@ async fn ask_with_the_other_audience(
     Some(audience::verdict(name, &audience, &outcome))
 }
 
-async fn request(client: ClientParams, scopes: Option<&ScopeSet>) -> Result<Answer, Failure> {
+/// One token request.
+pub(in crate::cli) async fn request(
+    client: ClientParams,
+    scopes: Option<&ScopeSet>,
+) -> Result<Answer, Failure> {
     TokenEndpoint::new(client)
         .request(scopes, SystemClock.now(), 0.0)
         .await
@@ -130,7 +134,19 @@ fn granted(name: &str, scopes: Option<&ScopeSet>, answer: &Answer) -> Check {
 }
 
 fn refused(name: &str, cause: &Cause) -> Check {
-    let (exit, hint) = match cause {
+    let (exit, hint) = advice(cause);
+    Check::bad(
+        format!("{name}: no token"),
+        cause.to_string(),
+        token_request_code(cause),
+        hint,
+        exit,
+    )
+}
+
+/// What kind of trouble it is, and what to do about it.
+pub(in crate::cli) const fn advice(cause: &Cause) -> (Exit, &'static str) {
+    match cause {
         Cause::Unreachable(Unreachable::Tls) => (
             Exit::Refused,
             "is a company's TLS inspection in between? then its CA belongs into ca_file",
@@ -171,14 +187,7 @@ fn refused(name: &str, cause: &Cause) -> Check {
             Exit::Refused,
             "is token_url the token endpoint, and not a login page or another service?",
         ),
-    };
-    Check::bad(
-        format!("{name}: no token"),
-        cause.to_string(),
-        token_request_code(cause),
-        hint,
-        exit,
-    )
+    }
 }
 
 /// `skew`: local minus server, in seconds.

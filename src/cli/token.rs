@@ -1,0 +1,188 @@
+//! `bursar token`: asks for a token as the proxy would, and says what it is; on demand, and to a person only, the token itself.
+
+mod describe;
+
+use std::sync::Arc;
+
+use super::{
+    Exit, Surroundings,
+    args::TokenArgs,
+    check,
+    output::{self, Format},
+};
+use crate::{
+    clock::{Clock as _, SystemClock},
+    config::{Config, Loaded},
+    oauth::{Answer, Cause, Failure},
+    token::{Ask, Credential, Source},
+};
+use describe::{Description, Subject};
+
+/// What goes where.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said {
+    stdout: String,
+    stderr: String,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum TokenError {
+    #[error(
+        "a token is revealed on a terminal only, so that it ends in no file, pipe or log; \
+         a program sends its requests to bursar instead, and needs no token"
+    )]
+    NoTerminal,
+    #[error("there is no credential {name:?}; there is: {known}")]
+    UnknownCredential { name: String, known: String },
+    #[error("{name:?} is no upstream of this credential; its upstreams: {known}")]
+    UnknownUpstream { name: String, known: String },
+    #[error("several upstreams use this credential: choose one with --upstream: {known}")]
+    SeveralUpstreams { known: String },
+    #[error("this machine gives no runtime: {0}")]
+    Runtime(String),
+    #[error("no token: {cause}\n  {hint}\n  bursar check tells more")]
+    NoToken {
+        cause: Cause,
+        hint: &'static str,
+        exit: Exit,
+    },
+}
+
+impl TokenError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NoTerminal
+            | Self::UnknownCredential { .. }
+            | Self::UnknownUpstream { .. }
+            | Self::SeveralUpstreams { .. } => Exit::Usage,
+            Self::Runtime(_) => Exit::Failed,
+            // 3 is for `check` and `route test`: here the command has failed.
+            Self::NoToken { exit, .. } if *exit == Exit::Temporary => Exit::Temporary,
+            Self::NoToken { .. } => Exit::Failed,
+        }
+    }
+}
+
+pub(super) fn run(args: &TokenArgs, loaded: &Loaded, surroundings: &Surroundings) -> Exit {
+    match answer(args, &loaded.config, surroundings.stdout_is_terminal) {
+        Ok(said) => {
+            output::tell(&said.stderr);
+            output::print(&said.stdout)
+        }
+        Err(error) => {
+            output::tell(&format!("bursar: {error}\n"));
+            error.exit()
+        }
+    }
+}
+
+fn answer(args: &TokenArgs, config: &Config, is_terminal: bool) -> Result<Said, TokenError> {
+    if args.reveal && !is_terminal {
+        return Err(TokenError::NoTerminal);
+    }
+    let credential = credential(config, &args.credential)?;
+    let (upstream, ask) = ask(config, credential, args.upstream.as_deref())?;
+    let token = request(credential, ask)?;
+    let subject = Subject {
+        credential,
+        upstream,
+        asked: ask.filter(|ask| ask.send).map(|ask| &ask.scopes),
+    };
+    let description = Description::of(&subject, &token, SystemClock.now());
+    Ok(match (args.reveal, args.output.output) {
+        (true, _) => Said {
+            stdout: describe::bare(&token).to_owned(),
+            stderr: format!(
+                "{}\nWho has this token has all its rights until it expires. It was asked for anew: the running\n\
+                 bursar goes on with its own. Do not put it into a file or a chat.\n\n",
+                description.table()
+            ),
+        },
+        (false, Format::Table) => Said {
+            stdout: description.table(),
+            ..Said::default()
+        },
+        (false, Format::Json) => Said {
+            stdout: description.json(),
+            ..Said::default()
+        },
+    })
+}
+
+fn credential<'a>(config: &'a Config, name: &str) -> Result<&'a Arc<Credential>, TokenError> {
+    let mut credentials = config.credentials.iter();
+    credentials
+        .find(|credential| *credential.name == *name)
+        .ok_or_else(|| TokenError::UnknownCredential {
+            name: name.to_owned(),
+            known: list(config.credentials.iter().map(|other| &*other.name)),
+        })
+}
+
+/// What is asked for: what the one upstream asks that uses the credential, or the one that is named. A credential that no
+/// upstream uses is asked for without scopes.
+fn ask<'a>(
+    config: &'a Config,
+    credential: &Credential,
+    upstream: Option<&str>,
+) -> Result<(Option<&'a str>, Option<&'a Ask>), TokenError> {
+    let users: Vec<(&str, &Ask)> = config
+        .upstreams
+        .iter()
+        .filter(|upstream| upstream.credential.name == credential.name)
+        .map(|upstream| (&*upstream.params.name, &upstream.ask))
+        .collect();
+    let known = || list(users.iter().map(|(name, _)| *name));
+    if let Some(wanted) = upstream {
+        let found = users.iter().find(|(name, _)| *name == wanted);
+        let (name, ask) = found.ok_or_else(|| TokenError::UnknownUpstream {
+            name: wanted.to_owned(),
+            known: known(),
+        })?;
+        return Ok((Some(name), Some(ask)));
+    }
+    match users.as_slice() {
+        [] => Ok((None, None)),
+        [(name, ask), others @ ..] if others.iter().all(|(_, other)| other == ask) => {
+            Ok((Some(name), Some(ask)))
+        }
+        _ => Err(TokenError::SeveralUpstreams { known: known() }),
+    }
+}
+
+/// The token and what was said of it.
+fn request(credential: &Credential, ask: Option<&Ask>) -> Result<Answer, TokenError> {
+    let client = match &credential.source {
+        Source::Client(client) => client,
+        Source::Static(field) => {
+            return Ok(Answer {
+                field: field.clone(),
+                expires_in: None,
+                granted: None,
+                skew_seconds: None,
+            });
+        }
+    };
+    let scopes = ask.filter(|ask| ask.send).map(|ask| &ask.scopes);
+    let outcome: Result<Answer, Failure> = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| TokenError::Runtime(error.to_string()))?
+        .block_on(check::request((**client).clone(), scopes));
+    outcome.map_err(|failure| {
+        let (exit, hint) = check::advice(&failure.cause);
+        TokenError::NoToken {
+            cause: failure.cause,
+            hint,
+            exit,
+        }
+    })
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests;
