@@ -41,6 +41,9 @@ mod denials;
 /// The life of a token against an authorization server that behaves badly.
 mod token_lifecycle;
 
+/// Where Envoy was measured: the same situations.
+mod envoy;
+
 /// The LMS says 401.
 mod unauthorized;
 
