@@ -20,7 +20,7 @@ mod body;
 mod connection;
 mod contain;
 pub mod handler;
-mod headers;
+pub mod headers;
 mod hosts;
 pub mod inject;
 pub mod listener;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 /// How the server behind an upstream reads paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Server {
+pub enum Server {
     /// IIS with ASP.NET (Brightspace): folds case, knows session segments and NTFS streams.
     AspNet,
     /// Any other.
@@ -17,7 +17,7 @@ pub(super) enum Server {
 
 /// A canonical path.
 #[derive(Debug)]
-pub(super) struct CanonicalPath<'a> {
+pub struct CanonicalPath<'a> {
     reading: Cow<'a, str>,
     has_encoded_slash: bool,
 }
@@ -70,7 +70,11 @@ pub enum PathProblem {
 
 impl<'a> CanonicalPath<'a> {
     /// Reads a path as it came in the request line, without query.
-    pub(super) fn parse(raw: &'a str, server: Server) -> Result<Self, PathProblem> {
+    ///
+    /// # Errors
+    ///
+    /// [`PathProblem`]: it has more than one reading.
+    pub fn parse(raw: &'a str, server: Server) -> Result<Self, PathProblem> {
         if is_plain(raw) {
             return Ok(Self {
                 reading: Cow::Borrowed(raw),

@@ -8,19 +8,19 @@ use http::{
 
 /// What the requests to one upstream get.
 #[derive(Clone, Debug)]
-pub(super) struct RequestRules {
+pub struct RequestRules {
     /// The configured authority: the only Host that the LMS ever sees (R28, R29).
-    pub(super) host: HeaderValue,
+    pub host: HeaderValue,
     /// Our entry in `Via`, by which a loop is recognised.
-    pub(super) via: HeaderValue,
+    pub via: HeaderValue,
     /// Whether `Cookie` passes.
-    pub(super) cookies: bool,
+    pub cookies: bool,
 }
 
 /// Makes the application's fields those of our own request, all but the credential.
 ///
 /// Framing fields go as well: the body that is sent decides about them (R01).
-pub(super) fn rewrite_request(headers: &mut HeaderMap, rules: &RequestRules) {
+pub fn rewrite_request(headers: &mut HeaderMap, rules: &RequestRules) {
     remove(headers, |name| {
         is_hop_by_hop(name)
             || is_framing(name)
@@ -34,7 +34,7 @@ pub(super) fn rewrite_request(headers: &mut HeaderMap, rules: &RequestRules) {
 }
 
 /// Makes the LMS's fields those of our own answer.
-pub(super) fn rewrite_response(headers: &mut HeaderMap, cookies: bool) {
+pub fn rewrite_response(headers: &mut HeaderMap, cookies: bool) {
     let trailer = allowed_trailer(headers);
     remove(headers, |name| {
         is_hop_by_hop(name)

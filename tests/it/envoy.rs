@@ -28,9 +28,12 @@ fn start(lms: &Peer, server: &AuthorizationServer, credential: &str) -> Bursar {
     ))
 }
 
-/// An LMS that notes which token came when.
-fn noting() -> (Peer, Arc<Mutex<Vec<(Instant, String)>>>) {
-    let notes: Arc<Mutex<Vec<(Instant, String)>>> = Arc::default();
+/// Which token came when.
+type Notes = Arc<Mutex<Vec<(Instant, String)>>>;
+
+/// An LMS that takes notes.
+fn noting() -> (Peer, Notes) {
+    let notes = Notes::default();
     let book = Arc::clone(&notes);
     let lms = Peer::start(move |seen| {
         let token = seen.field("authorization").unwrap_or_default().to_owned();
