@@ -10,7 +10,8 @@
 //! 8. `inject` is the only place where a credential meets a request.
 //! 9. [`upstream`] sends it; `unauthorized` reads from a refusal whether the token is dead.
 //! 10. `reject` is the one table of responses that bursar makes itself.
-//! 11. `record` writes metrics and the log line when the last byte has gone, or the application has.
+//! 11. `tunnel` carries what follows a 101, where `upgrade` and the route allow one.
+//! 12. `record` writes metrics and the log line when the last byte has gone, or the application has.
 //!
 //! What belongs to one worker thread (`worker`) is reached through `Rc` and `Cell`: on the way of a
 //! request there is no lock.
@@ -29,8 +30,11 @@ mod progress;
 mod record;
 pub mod reject;
 mod request_id;
+mod rewound;
 pub mod screen;
+mod tunnel;
 mod unauthorized;
+mod upgrade;
 pub mod upstream;
 mod worker;
 

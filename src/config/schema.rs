@@ -242,6 +242,8 @@ keys! {
     "upstreams.*.routes[].max_body": Size;
     /// Whether %2F may stand in a segment.
     "upstreams.*.routes[].encoded_slash": bool = "false";
+    /// Whether a request may become a WebSocket (GET with Upgrade: websocket).
+    "upstreams.*.routes[].upgrade": bool = "false";
     /// Query parameters that are refused by default and pass on this route.
     "upstreams.*.routes[].query_allow": Vec<String> = "[]";
 }

@@ -466,8 +466,8 @@ fn keys_of_later_versions_are_unknown() {
         );
         assert_eq!(problem(&text).code(), ProblemCode::UnknownKey, "{key}");
     }
-    let text = SOUND.replace("path = \"/one\"", "path = \"/one\"\nupgrade = false");
-    assert_eq!(problem(&text).key(), "upstreams.lms.routes[0].upgrade");
+    let text = SOUND.replace("path = \"/one\"", "path = \"/one\"\nfunctions = []");
+    assert_eq!(problem(&text).key(), "upstreams.lms.routes[0].functions");
     assert_eq!(
         problem(&format!("[state]\npath = \"/x\"\n{SOUND}")).key(),
         "state"
@@ -604,6 +604,12 @@ fn single_faults_have_their_code_and_their_key() {
         &format!("{path}\nmax_body = 5"),
         "BUR1007",
         "upstreams.lms.routes[0].max_body",
+    );
+    expect(
+        "methods = [\"GET\"]",
+        "methods = [\"POST\"]\nupgrade = true",
+        "BUR1009",
+        "upstreams.lms.routes[0].upgrade",
     );
     expect(
         "name = \"one\"",

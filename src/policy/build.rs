@@ -98,6 +98,7 @@ impl<'a> Builder<'a> {
         });
         route.max_body = spec.max_body;
         route.encoded_slash = spec.encoded_slash;
+        route.upgrade = spec.upgrade;
         route.query_allow = Parameters::named(&spec.query_allow);
         route.parsed = Some(template.clone());
         self.routes.push(Arc::new(route));
@@ -156,6 +157,7 @@ impl<'a> Builder<'a> {
             max_body: None,
             origin: draft.origin,
             encoded_slash: false,
+            upgrade: false,
             query_allow: Parameters::default(),
             parsed: None,
         }

@@ -18,6 +18,8 @@ pub struct Route {
     pub requirement: Requirement,
     /// Largest body in bytes.
     pub max_body: Option<u64>,
+    /// Whether a request may become a WebSocket.
+    pub upgrade: bool,
     /// Where the route comes from.
     pub origin: Origin,
     pub(super) encoded_slash: bool,

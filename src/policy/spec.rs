@@ -40,6 +40,8 @@ pub struct RouteSpec {
     pub max_body: Option<u64>,
     /// Whether `%2F` may stand in a segment.
     pub encoded_slash: bool,
+    /// Whether a request may become a WebSocket (RFC 6455).
+    pub upgrade: bool,
     /// Query parameters, denied by default, that this route allows.
     pub query_allow: Vec<String>,
 }

@@ -29,6 +29,7 @@ fn route(name: &str, request: &str) -> RouteSpec {
         deny: false,
         max_body: None,
         encoded_slash: false,
+        upgrade: false,
         query_allow: Vec::new(),
     }
 }

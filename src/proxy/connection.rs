@@ -17,6 +17,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
+use http_body_util::{Either, Empty};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -25,7 +26,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::progress::{Expiry, InFlight, Limits, Observed, Progress};
+use super::{
+    progress::{Expiry, InFlight, Limits, Observed, Progress},
+    tunnel::Tunnel,
+};
 use crate::code::Code;
 
 /// Most of a head, and most that is held of a body in either direction (R17). That a head has at most
@@ -54,6 +58,14 @@ impl Drain {
     }
 }
 
+/// What becomes of a request.
+pub(super) enum Answered<B> {
+    /// It is answered.
+    Response(Response<B>),
+    /// It is answered with a 101, after which the connection is a tunnel.
+    Switching(Response<()>, Box<Tunnel>),
+}
+
 /// Serves `stream` until one side closes it. `answer` answers a request; `refuse` is told of a head that
 /// never became one, and says what to write.
 pub(super) async fn serve<S, A, F, B, R>(
@@ -65,17 +77,27 @@ pub(super) async fn serve<S, A, F, B, R>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Fn(InFlight, Request<Incoming>) -> F,
-    F: Future<Output = Response<B>>,
-    B: Body + 'static,
+    F: Future<Output = Answered<B>>,
+    B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
     R: FnOnce(Code) -> Bytes,
 {
     let progress = Rc::new(Progress::new(limits));
     let io = TokioIo::new(Observed::new(stream, Rc::clone(&progress)));
+    let switching = Cell::new(None);
     let service = service_fn(|request: Request<Incoming>| {
         let has_body = !request.body().is_end_stream();
         let answering = answer(InFlight::begin(&progress, has_body), request);
-        async { Ok::<_, Infallible>(answering.await) }
+        let switching = &switching;
+        async move {
+            Ok::<_, Infallible>(match answering.await {
+                Answered::Response(response) => response.map(Either::Left),
+                Answered::Switching(response, tunnel) => {
+                    switching.set(Some(tunnel));
+                    response.map(|()| Either::Right(Empty::new()))
+                }
+            })
+        }
     });
     let mut connection = http().serve_connection(io, service);
     let mut timer = pin!(sleep_until(Instant::now() + limits.header));
@@ -91,13 +113,15 @@ pub(super) async fn serve<S, A, F, B, R>(
             }
         }
         if let Poll::Ready(result) = Pin::new(&mut connection).poll(context) {
-            return Poll::Ready(End::of(result));
+            return Poll::Ready(End::of(result, switching.take()));
         }
         poll_expired(timer.as_mut(), &progress, context).map(End::Expired)
     })
     .await;
-    let stream = connection.into_parts().io.into_inner().into_inner();
+    let parts = connection.into_parts();
+    let stream = parts.io.into_inner().into_inner();
     match end {
+        End::Switched(tunnel) => Box::pin(tunnel.run(stream, parts.read_buf)).await,
         End::Expired(Expiry::Head) => close_with(stream, &refuse(Code::ClientTimeout)).await,
         // hyper has written a bare status of its own.
         End::Unparsed(code) => {
@@ -135,13 +159,22 @@ async fn linger<S: AsyncRead + Unpin>(stream: S) {
 /// How a connection ended.
 enum End {
     Closed,
+    /// With a 101: the rest is not HTTP.
+    Switched(Box<Tunnel>),
     /// A head did not parse.
     Unparsed(Code),
     Expired(Expiry),
 }
 
 impl End {
-    fn of(result: hyper::Result<()>) -> Self {
+    fn of(result: hyper::Result<()>, switching: Option<Box<Tunnel>>) -> Self {
+        match (result, switching) {
+            (Ok(()), Some(tunnel)) => Self::Switched(tunnel),
+            (result, _) => Self::of_http(result),
+        }
+    }
+
+    fn of_http(result: hyper::Result<()>) -> Self {
         match result {
             Err(error) if error.is_parse_too_large() => Self::Unparsed(Code::HeadersTooLarge),
             Err(error) if error.is_parse() => Self::Unparsed(Code::FramingInvalid),
@@ -250,13 +283,13 @@ mod tests {
         }
     }
 
-    async fn echo(in_flight: InFlight, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn echo(in_flight: InFlight, request: Request<Incoming>) -> Answered<Full<Bytes>> {
         if request.uri() == "/slow" {
             tokio::time::sleep(Duration::from_secs(100)).await;
         }
         let body = request.into_body().collect().await.unwrap_or_default();
         drop(in_flight);
-        Response::new(Full::new(body.to_bytes()))
+        Answered::Response(Response::new(Full::new(body.to_bytes())))
     }
 
     /// Time is paused: it passes only while everybody waits.

@@ -5,15 +5,14 @@ mod exchange;
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, Method, Request, Response, header::CONTENT_LENGTH, request::Parts, uri::PathAndQuery,
-};
+use http::{HeaderMap, Method, Request, header::CONTENT_LENGTH, request::Parts, uri::PathAndQuery};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::{
     arriving::Arriving,
     body::{self, READ_AHEAD, Upload},
+    connection::Answered,
     contain::contain,
     headers,
     hosts::Directory,
@@ -21,6 +20,7 @@ use super::{
     record::{Record, Recorded},
     reject::Rejection,
     screen::{self, method_override},
+    upgrade,
     upstream::UpstreamBody,
     worker::{Lane, Worker},
 };
@@ -40,12 +40,12 @@ pub(super) async fn handle(
     directory: Rc<Directory>,
     in_flight: InFlight,
     request: Request<Incoming>,
-) -> Response<Recorded<UpstreamBody>> {
+) -> Answered<Recorded<UpstreamBody>> {
     let (head, incoming) = request.into_parts();
     let waits_for_continue = screen::expects_continue(&head.headers);
     let arrival = Rc::clone(in_flight.arrival());
     let mut record = Record::begin(&worker, in_flight, &head.method);
-    let mut incoming = Some(Arriving::new(incoming, arrival));
+    let mut incoming = (!incoming.is_end_stream()).then(|| Arriving::new(incoming, arrival));
     let outcome = contain(forward(
         &worker,
         &directory,
@@ -72,7 +72,7 @@ pub(super) async fn handle(
     record.rejected(&mut rejection);
     let response = rejection.response(record.id());
     record.answers(response.status());
-    response.map(|problem| Recorded::fixed(problem, record))
+    Answered::Response(response.map(|problem| Recorded::fixed(problem, record)))
 }
 
 /// The way of a request that nothing stands against. Every `?` is a rejection.
@@ -95,6 +95,10 @@ async fn forward<'a>(
     let permit = decide(&upstream.policy, &head.method, target, record)?;
     record.permitted(&permit);
 
+    let switches = upgrade::is_asked(&head.headers);
+    if switches {
+        upgrade::check(&head, incoming.is_some(), permit.route())?;
+    }
     check_announced_length(&head.headers, permit.route())?;
     let upload = read_body(incoming, permit.route(), lane, record).await?;
     check_method_override(&head, &upload, lane, &permit)?;
@@ -103,6 +107,9 @@ async fn forward<'a>(
     exchange::check_granted(&permit, &token)?;
 
     headers::rewrite_request(&mut head.headers, &lane.rules);
+    if switches {
+        upgrade::switch(&mut head.headers);
+    }
     let outgoing = Outgoing::new(head.method, &permit, head.headers);
     let exchange = Exchange {
         lane,

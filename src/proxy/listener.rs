@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Proxy, ServerParams, Upstream,
-    connection::{self, Drain},
+    connection::{self, Answered, Drain},
     handler,
     hosts::Directory,
     progress::Limits,
@@ -265,12 +265,14 @@ impl Entrance {
                 // On the heap, so that it is there only while a request is: hyper keeps room for it on
                 // every idle connection otherwise.
                 Box::pin(async move {
-                    let mut response = handling.await;
-                    if is_leaving.get() {
+                    let mut answered = handling.await;
+                    if let Answered::Response(response) = &mut answered
+                        && is_leaving.get()
+                    {
                         let close = HeaderValue::from_static("close");
                         response.headers_mut().insert(CONNECTION, close);
                     }
-                    response
+                    answered
                 })
             };
             let refuse = |code| refuse(&worker, &unread_head(code));

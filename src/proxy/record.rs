@@ -50,6 +50,8 @@ pub(super) struct Record {
     status: Option<StatusCode>,
     token_generation: Option<u64>,
     sent: u64,
+    /// Bytes from the application after the end of HTTP.
+    tunnelled: u64,
     has_left_unread: bool,
     ending: Ending,
 }
@@ -97,6 +99,7 @@ impl Record {
             status: None,
             token_generation: None,
             sent: 0,
+            tunnelled: 0,
             has_left_unread: false,
             ending: Ending::Abandoned,
         }
@@ -189,6 +192,27 @@ impl Record {
         self.series().overhead.observe(overhead.as_secs_f64());
     }
 
+    /// What passed through the tunnel that it became.
+    pub(super) fn carried(&mut self, from_application: u64, from_lms: u64) {
+        self.tunnelled = self.tunnelled.saturating_add(from_application);
+        self.sent = self.sent.saturating_add(from_lms);
+    }
+
+    /// Nothing is missing.
+    pub(super) fn completes(&mut self) {
+        self.ending = Ending::Complete;
+    }
+
+    /// The LMS leaves in the middle.
+    pub(super) fn breaks_off(&mut self) {
+        self.ending = Ending::BrokenOff;
+    }
+
+    /// Bytes that the application has sent.
+    fn received(&self) -> u64 {
+        self.in_flight.received().saturating_add(self.tunnelled)
+    }
+
     /// The series of its upstream.
     pub(super) fn series(&self) -> &UpstreamSeries {
         self.worker.proxy.metrics.upstream(self.upstream_index)
@@ -200,7 +224,7 @@ impl Record {
             series.in_flight.dec();
         }
         series.duration.observe(duration.as_secs_f64());
-        series.request_bytes.inc_by(self.in_flight.received());
+        series.request_bytes.inc_by(self.received());
         series.response_bytes.inc_by(self.sent);
         series.count_request(self.label_index, self.status);
         if let Some(reason) = self.decision {
@@ -247,7 +271,7 @@ impl Record {
                     ending = self.ending.as_str(),
                     duration_ms = milliseconds(duration),
                     upstream_ms = milliseconds(self.upstream),
-                    bytes_in = self.in_flight.received(),
+                    bytes_in = self.received(),
                     bytes_out = self.sent,
                     credential = upstream.map(|upstream| &*upstream.credential),
                     token_generation = self.token_generation,
@@ -302,8 +326,9 @@ fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
+/// Records for tests.
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
     use super::*;
     use crate::{
         clock::SystemClock,
@@ -317,7 +342,7 @@ mod tests {
     use prometheus::Registry;
     use std::net::SocketAddr;
 
-    pub(super) fn worker(log_requests: LogRequests) -> Rc<Worker> {
+    pub(in crate::proxy) fn worker(log_requests: LogRequests) -> Rc<Worker> {
         let second = Duration::from_secs(1);
         let proxy = Proxy {
             server: ServerParams {
@@ -337,7 +362,7 @@ mod tests {
         Rc::new(Worker::new(Arc::new(proxy), Pseudonym::random()))
     }
 
-    pub(super) fn record(worker: &Rc<Worker>) -> Record {
+    pub(in crate::proxy) fn record(worker: &Rc<Worker>) -> Record {
         let second = Duration::from_secs(1);
         let progress = Rc::new(Progress::new(Limits {
             header: second,
@@ -347,6 +372,12 @@ mod tests {
         record.status = Some(StatusCode::OK);
         record
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::*, *};
+    use crate::proxy::LogRequests;
 
     #[tokio::test]
     async fn which_requests_are_logged_is_a_setting_but_failures_always_are() {

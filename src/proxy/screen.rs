@@ -7,7 +7,7 @@ pub(super) mod method_override;
 
 use http::{HeaderMap, HeaderValue, Method, request::Parts};
 
-use super::reject::Rejection;
+use super::{reject::Rejection, upgrade::Offer};
 use crate::code::Code;
 
 /// Longest request target in bytes (R17).
@@ -82,7 +82,12 @@ fn screen_fields(headers: &HeaderMap, pseudonym: &str) -> Result<(), Rejection> 
             }
             "origin" => return Err(browser("Origin")),
             "sec-fetch-site" if value != "none" => return Err(browser("Sec-Fetch-Site")),
-            "upgrade" => screen_upgrade(value)?,
+            "upgrade" if Offer::of(value) == Offer::Refused => {
+                return Err(Rejection::new(
+                    Code::UpgradeDenied,
+                    "The only protocol that a request can switch to is `websocket`, alone.",
+                ));
+            }
             "via" => screen_via(value, pseudonym)?,
             other if other.contains('_') => {
                 return Err(Rejection::new(
@@ -133,21 +138,6 @@ fn browser(field: &'static str) -> Rejection {
         Code::BrowserRequestDenied,
         format!("{field} is sent by browsers on behalf of web pages; those are refused."),
     )
-}
-
-/// The offer of h2c is ignored, as RFC 9110 section 7.8 allows; it is never passed on (R12).
-fn screen_upgrade(value: &HeaderValue) -> Result<(), Rejection> {
-    let only_h2c = value
-        .as_bytes()
-        .split(|byte| *byte == b',')
-        .all(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"h2c"));
-    if only_h2c {
-        return Ok(());
-    }
-    Err(Rejection::new(
-        Code::UpgradeDenied,
-        "The route does not allow an upgrade.",
-    ))
 }
 
 /// `Via: 1.1 pseudonym (comment), …` (RFC 9110 section 7.6.3).
@@ -289,9 +279,11 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_of_h2c_is_served_and_any_other_upgrade_refused() {
-        assert_eq!(refused_field("upgrade", "h2c"), None);
-        for value in ["websocket", "WebSocket", "h2c, websocket", "TLS/1.0", ""] {
+    fn an_upgrade_other_than_h2c_or_a_websocket_is_refused() {
+        for value in ["h2c", "websocket", "WebSocket"] {
+            assert_eq!(refused_field("upgrade", value), None);
+        }
+        for value in ["h2c, websocket", "TLS/1.0", ""] {
             assert_eq!(
                 refused_field("upgrade", value),
                 Some(Code::UpgradeDenied),

@@ -19,7 +19,9 @@ mod framing;
 mod idle;
 mod metrics;
 mod pool;
+mod raw;
 mod request_body;
+mod switched;
 mod upload;
 mod upstream_body;
 
@@ -30,17 +32,19 @@ mod tests;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header::UPGRADE};
 use tokio::time::{Instant, timeout_at};
 
 pub use error::{BodyFault, ErrorKind, UpstreamError, Violation};
 pub use metrics::{RetryReason, UpstreamFamilies, UpstreamMetrics};
+pub use raw::{Io, Raw};
 pub use request_body::RequestBody;
+pub use switched::{Place, Switched};
 pub use upstream_body::UpstreamBody;
 
 use super::UpstreamParams;
 use crate::{clock::Clock, dial::Dialer, random};
-use attempt::Limits;
+use attempt::{Asked, Limits};
 use connection::Connection;
 use idle::later;
 use pool::Pool;
@@ -96,6 +100,9 @@ impl UpstreamClient {
     /// none goes out that has expired while the request waited. `again` makes the same request once more,
     /// where its body is at hand: for one that was lost on a connection that had been closed meanwhile.
     ///
+    /// A request with `Upgrade` may be answered with a 101 that names the same protocol. The body of that
+    /// response is [`switched`](UpstreamBody::switched).
+    ///
     /// Dropping the future closes the connection at once, and so does dropping the response's body
     /// before its end.
     ///
@@ -110,6 +117,7 @@ impl UpstreamClient {
         again: impl Fn() -> Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, E> {
         framing::declare(&mut request);
+        let protocol = request.headers().get(UPGRADE).cloned();
         let failed = |error: UpstreamError| {
             self.metrics.failed(&error);
             E::from(error)
@@ -131,14 +139,22 @@ impl UpstreamClient {
             authorize(request.headers_mut()).await?;
             let may_be_lost = reused && changes_nothing(request.method());
             let upload = request.body().upload();
-            let result =
-                attempt::head(&mut connection, request, upload.as_deref(), self.limits).await;
+            let raw = protocol.is_some().then(|| connection.raw());
+            let asked = Asked {
+                upload: upload.as_deref(),
+                protocol: protocol.as_ref(),
+                limits: self.limits,
+            };
+            let result = attempt::head(&mut connection, request, asked).await;
             request = match result {
                 Ok((response, took)) => {
                     self.metrics.answered(took);
                     lease.put(connection);
-                    let idle = self.limits.idle;
-                    return Ok(response.map(|body| UpstreamBody::new(body, lease, idle, upload)));
+                    let has_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                    return Ok(response.map(|body| match raw.filter(|_| has_switched) {
+                        Some(raw) => UpstreamBody::none(body, Switched::new(raw, lease)),
+                        None => UpstreamBody::new(body, lease, self.limits.idle, upload),
+                    }));
                 }
                 Err(attempt::Failure::Unsent(request, _)) if reused => {
                     self.metrics.retried(RetryReason::Unsent);

@@ -26,6 +26,9 @@ mod forwarding;
 /// What hyper lets through and a proxy must not: the raw requests of the application.
 mod framing;
 
+/// Requests that become WebSockets.
+mod websocket;
+
 /// Raw answers of the LMS.
 mod answers;
 

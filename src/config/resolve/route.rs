@@ -62,6 +62,7 @@ fn closed(name: Arc<str>, methods: Vec<Method>, path: String) -> RouteSpec {
         deny: true,
         max_body: None,
         encoded_slash: false,
+        upgrade: false,
         query_allow: Vec::new(),
     }
 }
@@ -94,6 +95,7 @@ fn spec(
     let max_body = reader.get::<Size>(table, "max_body");
     let is_max_body_sound = max_body.is_some() || !table.has("max_body");
     let encoded_slash = reader.get::<bool>(table, "encoded_slash");
+    let upgrade = upgrade(reader, table, methods.as_ref());
     let query_allow = reader.get::<Vec<String>>(table, "query_allow");
 
     if !is_max_body_sound {
@@ -107,8 +109,24 @@ fn spec(
         deny: deny?,
         max_body: max_body.map(|size| size.0),
         encoded_slash: encoded_slash?,
+        upgrade: upgrade?,
         query_allow: query_allow?,
     })
+}
+
+/// Whether the route allows WebSockets, which begin with a GET.
+fn upgrade(reader: &mut Reader, table: &Table, methods: Option<&Methods>) -> Option<bool> {
+    let upgrade = reader.get::<bool>(table, "upgrade")?;
+    if upgrade && methods.is_some_and(|methods| !methods.0.contains(&Method::GET)) {
+        let fault = Fault::new(
+            ProblemCode::Conflict,
+            "a WebSocket begins with a GET, and `methods` lacks it",
+            r#"add "GET" to `methods`, or remove `upgrade`"#,
+        );
+        reader.fault(table, "upgrade", fault);
+        return None;
+    }
+    Some(upgrade)
 }
 
 fn name(reader: &mut Reader, table: &Table, others: &[Arc<str>]) -> Option<Arc<str>> {

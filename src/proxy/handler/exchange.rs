@@ -10,10 +10,13 @@ use crate::{
     proxy::{
         arriving::Arriving,
         body::{self, Upload},
+        connection::Answered,
         headers, inject,
         record::{Record, Recorded},
         reject::Rejection,
-        request_id, unauthorized,
+        request_id,
+        tunnel::Tunnel,
+        unauthorized, upgrade,
         upstream::{RequestBody, RetryReason, UpstreamBody, UpstreamError},
         worker::Lane,
     },
@@ -198,7 +201,7 @@ impl Answer {
         self,
         lane: &Lane,
         mut record: Record,
-    ) -> Response<Recorded<UpstreamBody>> {
+    ) -> Answered<Recorded<UpstreamBody>> {
         let Self {
             mut response,
             start,
@@ -219,7 +222,12 @@ impl Answer {
         headers::rewrite_response(headers, lane.upstream.params.cookies);
         headers.insert(request_id::FIELD, record.id().value());
         record.answers(status);
-        response.map(|rest| Recorded::passed_on(start, rest, record))
+        if let Some(lms) = response.body_mut().switched() {
+            upgrade::switch(response.headers_mut());
+            let tunnel = Tunnel::new(lms, record, lane.upstream.params.idle_timeout);
+            return Answered::Switching(response.map(drop), Box::new(tunnel));
+        }
+        Answered::Response(response.map(|rest| Recorded::passed_on(start, rest, record)))
     }
 }
 

@@ -163,7 +163,7 @@ fn every_refusal_is_a_problem_of_ours_with_a_request_id() {
                 "browser_request_denied",
             ),
             (
-                "GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n",
+                "GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: TLS/1.0\r\n",
                 403,
                 "upgrade_denied",
             ),

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::proxy::{
         LogRequests,
-        record::tests::{record, worker},
+        record::testing::{record, worker},
     };
     use http::HeaderValue;
     use http_body_util::{BodyExt, Full};

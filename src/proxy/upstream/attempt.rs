@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
@@ -27,6 +27,15 @@ pub(super) struct Limits {
     pub(super) response: Duration,
     /// Between bytes.
     pub(super) idle: Duration,
+}
+
+/// What there is to know about a request beside itself.
+pub(super) struct Asked<'a> {
+    /// How far its body has got, where it streams.
+    pub(super) upload: Option<&'a Upload>,
+    /// The protocol that it wants to switch to.
+    pub(super) protocol: Option<&'a HeaderValue>,
+    pub(super) limits: Limits,
 }
 
 /// Why there is no head.
@@ -56,9 +65,13 @@ impl From<Failure> for UpstreamError {
 pub(super) async fn head(
     connection: &mut Connection,
     request: Request<RequestBody>,
-    upload: Option<&Upload>,
-    limits: Limits,
+    asked: Asked<'_>,
 ) -> Result<(Response<Incoming>, Duration), Failure> {
+    let Asked {
+        upload,
+        protocol,
+        limits,
+    } = asked;
     let start = Instant::now();
     if let Some(upload) = upload {
         upload.start();
@@ -71,7 +84,7 @@ pub(super) async fn head(
     }
     match result {
         Ok(response) => {
-            framing::check(&response)
+            framing::check(&response, protocol)
                 .map_err(|violation| Failure::Failed(UpstreamError::Protocol(violation)))?;
             if response.version() != Version::HTTP_11 {
                 // hyper would speak HTTP/1.0 from now on, and that has no chunked bodies.

@@ -23,11 +23,15 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
     task::AbortHandle,
     time::Instant,
 };
 
-use super::RequestBody;
+use super::{
+    RequestBody,
+    raw::{HandOver, Raw},
+};
 
 /// Bounds hyper's buffers. Larger ones gain nothing.
 const MAX_BUFFER: usize = 64 * 1024;
@@ -46,6 +50,7 @@ pub(super) struct Connection {
     heard: Rc<Cell<bool>>,
     /// Shared with a callback that hyper wants to be `Send`.
     interim: Arc<AtomicU32>,
+    hand_over: HandOver,
     retire_at: Instant,
 }
 
@@ -71,14 +76,26 @@ impl Connection {
             stream,
             heard: Rc::clone(&heard),
         });
-        let (sender, connection) = Builder::new()
+        let (sender, mut connection) = Builder::new()
             .max_buf_size(MAX_BUFFER)
             .max_header_size(MAX_HEAD)
             .handshake(io)
             .await?;
+        let hand_over = HandOver::default();
+        let receiver = hand_over.clone();
         let task = tokio::task::spawn_local(async move {
             // The request that was on it has been told how it ended; an idle one has nobody to tell.
-            let _ended = connection.await;
+            let ended = (&mut connection).await;
+            match (ended, receiver.take()) {
+                (Ok(()), Some(receiver)) => {
+                    let parts = connection.into_parts();
+                    let raw = Raw::new(parts.io.into_inner().stream, parts.read_buf);
+                    // Nobody waits for it any more: then it closes.
+                    let _ = receiver.send(raw);
+                }
+                // Only when it is gone does its sender know.
+                _ => drop(connection),
+            }
             on_close();
         });
         Ok(Self {
@@ -86,6 +103,7 @@ impl Connection {
             task: task.abort_handle(),
             heard,
             interim: Arc::new(AtomicU32::new(0)),
+            hand_over,
             retire_at,
         })
     }
@@ -107,6 +125,14 @@ impl Connection {
             }
         });
         self.sender.try_send_request(request)
+    }
+
+    /// The stream without HTTP, should the LMS switch protocols in answer to the next request. Comes before
+    /// [`send`](Self::send): HTTP ends in the moment in which the 101 is read.
+    pub(super) fn raw(&self) -> oneshot::Receiver<Raw> {
+        let (sender, receiver) = oneshot::channel();
+        self.hand_over.set(Some(sender));
+        receiver
     }
 
     /// Whether a byte has come since the request was handed over.

@@ -68,8 +68,8 @@ pub enum Violation {
     /// Repeated, or a list (RFC 9110 section 8.6).
     #[error("Content-Length is not one number")]
     ContentLength,
-    /// A 101 that nobody asked for (RFC 9110 section 15.2.2).
-    #[error("it switches protocols unasked")]
+    /// A 101 to a protocol that nobody asked for (RFC 9110 section 15.2.2).
+    #[error("it switches to a protocol that was not asked for")]
     Upgrade,
     /// More 1xx responses than any exchange needs.
     #[error("too many interim responses came before it")]

@@ -2,7 +2,7 @@
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body::Body;
 
@@ -35,7 +35,7 @@ pub(super) fn declare(request: &mut Request<RequestBody>) {
 }
 
 /// Refuses what hyper lets pass: two framings at once, codings other than one `chunked`, repeated
-/// lengths, and a 101 that nobody asked for.
+/// lengths, and a 101 that switches to anything but the protocol `asked` for.
 ///
 /// hyper has already refused what does not parse: folded fields, control characters, differing
 /// lengths, a status below 100, a Transfer-Encoding on HTTP/1.0.
@@ -43,11 +43,14 @@ pub(super) fn declare(request: &mut Request<RequestBody>) {
 /// # Errors
 ///
 /// The [`Violation`].
-pub(super) fn check<B>(response: &Response<B>) -> Result<(), Violation> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+pub(super) fn check<B>(
+    response: &Response<B>,
+    asked: Option<&HeaderValue>,
+) -> Result<(), Violation> {
+    let fields = response.headers();
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !is_switch_to(fields, asked) {
         return Err(Violation::Upgrade);
     }
-    let fields = response.headers();
     let coding = single(fields, &TRANSFER_ENCODING).map_err(|_| Violation::TransferEncoding)?;
     let length = single(fields, &CONTENT_LENGTH).map_err(|_| Violation::ContentLength)?;
     if coding.is_some() && length.is_some() {
@@ -60,6 +63,14 @@ pub(super) fn check<B>(response: &Response<B>) -> Result<(), Violation> {
         return Err(Violation::ContentLength);
     }
     Ok(())
+}
+
+/// Whether a 101 names the one protocol that was asked for (RFC 9110 section 7.8).
+fn is_switch_to(fields: &HeaderMap, asked: Option<&HeaderValue>) -> bool {
+    let named = single(fields, &UPGRADE).ok().flatten();
+    asked
+        .zip(named)
+        .is_some_and(|(asked, named)| named.trim_ascii().eq_ignore_ascii_case(asked.as_bytes()))
 }
 
 /// The field stands in the message more than once.
@@ -101,7 +112,7 @@ mod tests {
             let value = HeaderValue::from_static(value);
             response.headers_mut().append(name, value);
         }
-        check(&response)
+        check(&response, None)
     }
 
     #[test]
@@ -118,6 +129,29 @@ mod tests {
         }
         for method in [Method::POST, Method::PUT, Method::PATCH] {
             assert_eq!(declared(method, b"")[CONTENT_LENGTH], "0");
+        }
+    }
+
+    #[test]
+    fn a_101_names_the_one_protocol_that_was_asked_for() {
+        let switches = |asked: Option<&'static str>, named: &[&'static str]| {
+            let mut response = Response::new(());
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            for name in named {
+                let value = HeaderValue::from_static(name);
+                response.headers_mut().append(UPGRADE, value);
+            }
+            check(&response, asked.map(HeaderValue::from_static).as_ref()).is_ok()
+        };
+        assert!(switches(Some("websocket"), &["WebSocket"]));
+        for (asked, named) in [
+            (None, &["websocket"][..]),
+            (Some("websocket"), &[]),
+            (Some("websocket"), &["h2c"]),
+            (Some("websocket"), &["websocket, h2c"]),
+            (Some("websocket"), &["websocket", "websocket"]),
+        ] {
+            assert!(!switches(asked, named), "{asked:?} {named:?}");
         }
     }
 

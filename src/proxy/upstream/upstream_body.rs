@@ -12,7 +12,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{error::UpstreamError, idle::IdleTimer, pool::Lease, upload::Upload};
+use super::{
+    error::UpstreamError, idle::IdleTimer, pool::Lease, switched::Switched, upload::Upload,
+};
 
 /// A body from the LMS. Gives its connection back to the pool when it has been read to its end,
 /// and closes it otherwise. Trailers come as a frame, unfiltered.
@@ -24,6 +26,7 @@ pub struct UpstreamBody {
     lease: Option<Lease>,
     idle: IdleTimer,
     upload: Option<Rc<Upload>>,
+    switched: Option<Switched>,
 }
 
 impl UpstreamBody {
@@ -38,11 +41,28 @@ impl UpstreamBody {
             lease: Some(lease),
             idle: IdleTimer::new(idle),
             upload,
+            switched: None,
         };
         if body.incoming.is_end_stream() {
             body.finish();
         }
         body
+    }
+
+    /// Of a 101.
+    pub(super) fn none(incoming: Incoming, switched: Switched) -> Self {
+        Self {
+            incoming,
+            lease: None,
+            idle: IdleTimer::new(Duration::MAX),
+            upload: None,
+            switched: Some(switched),
+        }
+    }
+
+    /// What follows the head of a 101; `None` on any other answer, and the second time.
+    pub fn switched(&mut self) -> Option<Switched> {
+        self.switched.take()
     }
 
     fn finish(&mut self) {

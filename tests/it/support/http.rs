@@ -167,6 +167,13 @@ impl Connection {
         }
     }
 
+    /// Reads exactly so many bytes.
+    pub fn read_bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.reader.read_exact(&mut bytes).expect("the bytes come");
+        bytes
+    }
+
     /// Whether the proxy closes the connection (within the suite's patience) without another byte.
     pub fn is_closed(&mut self) -> bool {
         let mut byte = [0];

@@ -70,6 +70,9 @@ pub enum Reply {
     BytesThenReset(Vec<u8>),
     /// Writes these bytes, and then nothing, until the other side closes.
     BytesThenSilence(Vec<u8>),
+    /// Writes these bytes, which end HTTP, and then whatever it reads, until the other side ends its half. Waits a moment
+    /// first, to see whether anything comes before its time.
+    BytesThenEcho(Vec<u8>),
 }
 
 impl Reply {
@@ -114,6 +117,8 @@ struct State {
     handler: Box<Handler>,
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
+    /// Bytes that came behind a head before it was answered with [`Reply::BytesThenEcho`].
+    early: AtomicUsize,
     /// Whether the body is read before the handler is asked.
     reads_body: bool,
 }
@@ -140,6 +145,7 @@ impl Peer {
             handler: Box::new(handler),
             seen: Mutex::default(),
             connections: AtomicUsize::new(0),
+            early: AtomicUsize::new(0),
             reads_body,
         });
         let accepting = Arc::clone(&state);
@@ -174,6 +180,11 @@ impl Peer {
         self.state.seen.lock().unwrap().len()
     }
 
+    /// How many bytes came too early for an echo.
+    pub fn early_bytes(&self) -> usize {
+        self.state.early.load(Ordering::SeqCst)
+    }
+
     /// How many connections came.
     pub fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
@@ -191,6 +202,10 @@ fn serve(stream: TcpStream, state: &State) {
         }
         state.seen.lock().unwrap().push(seen.clone());
         let reply = (state.handler)(&seen);
+        if matches!(reply, Reply::BytesThenEcho(_)) {
+            let early = early_bytes(&mut reader);
+            state.early.fetch_add(early, Ordering::SeqCst);
+        }
         let stream = reader.get_mut();
         match reply {
             Reply::Bytes(bytes) => {
@@ -213,8 +228,24 @@ fn serve(stream: TcpStream, state: &State) {
                 let _ = std::io::copy(&mut reader, &mut std::io::sink());
                 return;
             }
+            Reply::BytesThenEcho(bytes) => {
+                let _ = stream.write_all(&bytes);
+                let mut out = stream.try_clone().unwrap();
+                let _ = std::io::copy(&mut reader, &mut out);
+                let _ = out.write_all(b"end");
+                return;
+            }
         }
     }
+}
+
+/// Waits a moment for bytes, and says how many came.
+fn early_bytes(reader: &mut BufReader<TcpStream>) -> usize {
+    let moment = Duration::from_millis(200);
+    reader.get_ref().set_read_timeout(Some(moment)).unwrap();
+    let early = reader.fill_buf().map_or(0, <[u8]>::len);
+    reader.get_ref().set_read_timeout(None).unwrap();
+    early
 }
 
 fn read_head(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
