@@ -61,6 +61,8 @@ codes! {
     PathAmbiguous = "path_ambiguous", BAD_REQUEST, "http_request_error", false, "The path has more than one reading";
     /// A field name that servers read differently.
     HeaderNameAmbiguous = "header_name_ambiguous", BAD_REQUEST, "http_request_error", false, "A field name has more than one reading";
+    /// The caller key is missing or wrong.
+    ClientUnauthenticated = "client_unauthenticated", UNAUTHORIZED, "http_request_denied", false, "The caller key is missing or wrong";
     /// No route matches: default deny.
     RouteDenied = "route_denied", FORBIDDEN, "http_request_denied", false, "No route allows this request";
     /// The allowlist, or what the AS granted, does not cover what the route needs.

@@ -3,6 +3,7 @@
 //! 1. [`listener`] accepts a connection, `connection` runs HTTP/1.1 on it and watches its clocks.
 //! 2. `handler` is the whole life of one request: one function, top to bottom.
 //! 3. `screen` refuses what is not plain, unambiguous HTTP from a program.
+//!    `caller` asks for the caller key, where there is one.
 //! 4. `hosts` chooses the upstream; its [`policy`](crate::policy) decides.
 //! 5. `body` reads what fits into memory, so that it can be checked, and sent again.
 //! 6. The upstream's [`token::Broker`](crate::token::Broker) gives a token for the permit.
@@ -18,6 +19,7 @@
 
 mod arriving;
 mod body;
+mod caller;
 mod connection;
 mod contain;
 pub mod handler;
@@ -44,6 +46,7 @@ use crate::{
     clock::Clock,
     dial::Dialer,
     policy::{Catalogue, Policy},
+    secret::AccessKeys,
     token::Broker,
 };
 
@@ -52,6 +55,8 @@ use crate::{
 pub struct ServerParams {
     /// Where the application connects.
     pub listen: SocketAddr,
+    /// Who shows one of them may use bursar; `None`: whoever can connect.
+    pub caller_keys: Option<AccessKeys>,
     /// Further names by which applications call bursar, each with a port or without.
     pub hosts: Vec<HostName>,
     /// Worker threads; already resolved, at least 1.

@@ -3,6 +3,7 @@
 mod claims;
 mod credential;
 mod file;
+mod listener;
 mod route;
 mod scopes;
 mod server;
@@ -18,7 +19,8 @@ pub(super) fn config(reader: &mut Reader) -> Option<Config> {
     let secret_files = server::secret_files(reader);
     let mut files = Files::new(secret_files);
 
-    let server = server::server(reader, &mut claims);
+    let reach = listener::Reach::read(reader);
+    let server = server::server(reader, &files, &mut claims, reach);
     let admin = server::admin(reader, &files, &mut claims);
     let log = server::log(reader);
 
@@ -31,7 +33,13 @@ pub(super) fn config(reader: &mut Reader) -> Option<Config> {
         .tables("upstreams")
         .into_iter()
         .map(|(name, table)| {
-            upstream::upstream(reader, &mut files, &mut claims, &credentials, &name, &table)
+            let shared = upstream::Shared {
+                files: &mut files,
+                claims: &mut claims,
+                reach,
+                credentials: &credentials,
+            };
+            upstream::upstream(reader, shared, &name, &table)
         })
         .collect();
 

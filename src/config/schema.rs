@@ -97,7 +97,7 @@ macro_rules! keys {
 // `Type` is the one that `Reader::get` reads it with; what it looks like in TOML is `Type::SHAPE`. The default (in TOML)
 // and `secret` may be left out. A new table needs a line in `TABLES`, and config.example.toml shows every key.
 keys! {
-    /// Where the application connects: a loopback address. Port 0 takes a free one.
+    /// Where the application connects: a loopback address, unless `allow_remote` is true. Port 0 takes a free one.
     "server.listen": Listen = r#""127.0.0.1:8080""#;
     /// Further names by which applications call bursar, with a port or without.
     "server.hosts": Vec<HostName> = "[]";
@@ -113,6 +113,10 @@ keys! {
     "server.idle_timeout": Timeout = r#""60s""#;
     /// How long requests under way may take to finish after SIGTERM.
     "server.drain_timeout": Period = r#""25s""#;
+    /// true is needed to listen off loopback, and so is a caller key.
+    "server.allow_remote": bool = "false";
+    /// The file of the keys by which bursar knows its callers, one per line; unset: whoever can connect is served.
+    "server.caller_key_file": PathBuf;
     /// Who else may read the files of secrets. "private": nobody, but the group where root owns the file;
     /// "any": a warning only.
     "server.secret_files": SecretFiles = r#""private""#;

@@ -3,6 +3,7 @@
 mod clients;
 mod example;
 mod json_schema;
+mod listeners;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -451,10 +452,6 @@ fn a_missing_file_is_78_and_says_where_bursar_looked() {
 
 #[test]
 fn keys_of_later_versions_are_unknown() {
-    for key in ["allow_remote = true", "caller_key_file = \"/x\""] {
-        let problem = problem(&format!("[server]\n{key}\n{SOUND}"));
-        assert_eq!(problem.code(), ProblemCode::UnknownKey);
-    }
     for key in [
         "http_proxy = \"http://p\"",
         "rewrite_links = true",

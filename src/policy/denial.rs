@@ -56,6 +56,8 @@ pub enum Reason {
     Framing,
     /// The destination in forward mode.
     Destination,
+    /// The caller key.
+    Caller,
 }
 
 impl Reason {
@@ -74,6 +76,7 @@ impl Reason {
             Self::Browser => "browser",
             Self::Framing => "framing",
             Self::Destination => "destination",
+            Self::Caller => "caller",
         }
     }
 }

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use super::{
     arriving::Arriving,
     body::{self, READ_AHEAD, Upload},
+    caller,
     connection::Answered,
     contain::contain,
     headers,
@@ -85,6 +86,7 @@ async fn forward<'a>(
 ) -> Result<(&'a Lane, Answer), Rejection> {
     let had_fragment = record.in_flight().had_fragment();
     screen::screen(&head, worker.pseudonym.as_str(), had_fragment)?;
+    caller::check(worker.proxy.server.caller_keys.as_ref(), &head.headers)?;
 
     let index = directory.choose(&head)?;
     let lane = worker.lanes.get(index).ok_or_else(no_lane)?;

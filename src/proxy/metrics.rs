@@ -37,7 +37,7 @@ const FIRST_STATUS: u16 = 100;
 const STATUSES: usize = 500;
 
 /// How many reasons there are.
-const REASONS: usize = 11;
+const REASONS: usize = 12;
 
 /// What the metrics need to know of one upstream.
 #[derive(Clone, Copy, Debug)]
@@ -445,6 +445,7 @@ mod tests {
             Reason::Browser,
             Reason::Framing,
             Reason::Destination,
+            Reason::Caller,
         ];
         assert_eq!(reasons.len(), REASONS);
         for reason in reasons {

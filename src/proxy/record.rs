@@ -242,7 +242,8 @@ impl Record {
             || self.status.is_none_or(|status| status.is_server_error())
     }
 
-    fn log(&self, duration: Duration, is_notable: bool) {
+    /// `withheld`: how many lines like this one have not been written.
+    fn log(&self, duration: Duration, is_notable: bool, withheld: Option<u64>) {
         let upstream = self
             .upstream_index
             .and_then(|index| self.worker.lanes.get(index))
@@ -275,6 +276,7 @@ impl Record {
                     bytes_out = self.sent,
                     credential = upstream.map(|upstream| &*upstream.credential),
                     token_generation = self.token_generation,
+                    lines_withheld = withheld,
                     "request"
                 )
             };
@@ -292,8 +294,15 @@ impl Drop for Record {
         let duration = self.started.elapsed();
         self.count(duration);
         let is_notable = self.is_notable();
+        let mut withheld = None;
+        if self.code == Some(Code::ClientUnauthenticated) {
+            withheld = self.worker.admits_stranger_to_log();
+            if withheld.is_none() {
+                return;
+            }
+        }
         if self.worker.is_logged(is_notable) {
-            self.log(duration, is_notable);
+            self.log(duration, is_notable, withheld.filter(|lines| *lines > 0));
         }
     }
 }
@@ -347,6 +356,7 @@ pub(super) mod testing {
         let proxy = Proxy {
             server: ServerParams {
                 listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+                caller_keys: None,
                 hosts: Vec::new(),
                 workers: 1,
                 max_connections: 1,

@@ -7,7 +7,7 @@ use std::{borrow::Cow, error::Error, fmt::Write, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderValue, Response,
-    header::{ALLOW, CONNECTION, RETRY_AFTER},
+    header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 use super::{
@@ -25,6 +25,13 @@ use crate::{
 /// The methods that a policy can allow (RFC 9110 section 15.5.6 wants them with a 405).
 const ALLOWED_METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// How a caller key can be shown (RFC 9110 section 15.5.2 wants challenges with a 401). Basic is for libraries that send the
+/// password in a URL only when they are asked; one field each, as some read the first challenge of a field only.
+const CHALLENGES: [HeaderValue; 2] = [
+    HeaderValue::from_static("Basic realm=\"bursar\", charset=\"UTF-8\""),
+    HeaderValue::from_static("Bearer realm=\"bursar\""),
+];
 
 /// When to come back after `overloaded`.
 const OVERLOAD_WAIT: Duration = Duration::from_secs(1);
@@ -104,6 +111,11 @@ impl Rejection {
         }
         if self.code == Code::MethodNotAllowed {
             headers.insert(ALLOW, ALLOWED_METHODS);
+        }
+        if self.code == Code::ClientUnauthenticated {
+            for challenge in CHALLENGES {
+                headers.append(WWW_AUTHENTICATE, challenge.clone());
+            }
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -230,6 +242,7 @@ const fn reason_of(code: Code) -> Option<Reason> {
         Code::UpgradeDenied => Some(Reason::Deny),
         Code::MethodOverrideDenied | Code::MethodNotAllowed => Some(Reason::Method),
         Code::LoopDetected => Some(Reason::Destination),
+        Code::ClientUnauthenticated => Some(Reason::Caller),
         Code::ClientTimeout
         | Code::BodyTooLarge
         | Code::UriTooLong
@@ -375,6 +388,18 @@ mod tests {
     fn a_405_says_which_methods_there_are() {
         let (response, _, _) = respond(&Rejection::new(Code::MethodNotAllowed, "No."));
         assert!(response.headers()[ALLOW].to_str().unwrap().contains("GET"));
+    }
+
+    #[test]
+    fn a_401_says_how_a_key_can_be_shown() {
+        let (response, _, _) = respond(&Rejection::new(Code::ClientUnauthenticated, "No."));
+        let challenges: Vec<_> = response
+            .headers()
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .collect();
+        assert_eq!(challenges.len(), 2);
+        assert_eq!(challenges[1], "Bearer realm=\"bursar\"");
     }
 
     #[test]

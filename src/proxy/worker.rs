@@ -1,6 +1,6 @@
 //! What one worker thread has for itself.
 
-use std::{cell::Cell, sync::Arc};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
@@ -10,7 +10,11 @@ use super::{
     request_id::RequestIds,
     upstream::{UpstreamClient, UpstreamMetrics},
 };
-use crate::random;
+use crate::{random, telemetry::LogQuota};
+
+/// How many requests without the caller key get a log line at once, and one in how long later.
+const STRANGERS_AT_ONCE: u32 = 10;
+const STRANGER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Our name in `Via` (RFC 9110 section 7.6.3): random, so that two bursars in a row are no loop.
 #[derive(Clone, Debug)]
@@ -28,6 +32,8 @@ pub(super) struct Worker {
     pub(super) ids: RequestIds,
     /// Counts the requests of which one in so many is logged.
     sampled: Cell<u32>,
+    /// For requests without the caller key.
+    strangers: LogQuota,
 }
 
 /// The way to one upstream.
@@ -83,9 +89,16 @@ impl Worker {
             lanes: proxy.upstreams.iter().map(lane).collect(),
             ids: RequestIds::new(),
             sampled: Cell::new(0),
+            strangers: LogQuota::new(STRANGERS_AT_ONCE, STRANGER_INTERVAL),
             pseudonym,
             proxy,
         }
+    }
+
+    /// Whether a request without the caller key gets a log line, and how many have got none since the last one. Whoever
+    /// guesses keys must not fill the log with it.
+    pub(super) fn admits_stranger_to_log(&self) -> Option<u64> {
+        self.strangers.take(self.proxy.clock.now().boot)
     }
 
     /// Whether a request gets a log line; `notable`: it was denied or failed.

@@ -183,7 +183,7 @@ fn with_files(configuration: &str, directory: &Path) -> String {
                 let authority = rcgen::generate_simple_self_signed(["ca.example".to_owned()]);
                 authority.unwrap().cert.pem()
             }
-            _ => "a-secret\n".to_owned(),
+            _ => "a-secret-of-its-own\n".to_owned(),
         };
         write_private(&path, &contents);
         text.push_str(&format!("{key} = {path:?}\n"));

@@ -38,6 +38,9 @@ mod hosts;
 /// Exactly one credential, ours, whatever the application sends.
 mod injection;
 
+/// Who may call at all.
+mod caller;
+
 /// Default deny: no byte leaves without a permit.
 mod denials;
 

@@ -17,6 +17,7 @@ pub(super) struct Claims {
     listeners: Vec<(Table, &'static str, SocketAddr)>,
     names: Vec<(Table, &'static str, HostName)>,
     origins: Vec<(Table, BaseUrl)>,
+    own_names: Vec<HostName>,
 }
 
 impl Claims {
@@ -41,6 +42,11 @@ impl Claims {
             },
         );
         self.origins.push((table.clone(), base.clone()));
+    }
+
+    /// Applications call bursar itself by a name.
+    pub(super) fn own_name(&mut self, name: HostName) {
+        self.own_names.push(name);
     }
 
     /// Notes every claim that an earlier one excludes.
@@ -86,7 +92,7 @@ impl Claims {
             let own = self
                 .listeners
                 .iter()
-                .find(|(.., address)| base.is_loopback && address.port() == base.origin.port);
+                .find(|(.., address)| self.is_reached_by(*address, base));
             if let Some((other, key, _)) = own {
                 let fault = Fault::new(
                     ProblemCode::Loop,
@@ -96,6 +102,20 @@ impl Claims {
                 reader.fault(table, "base_url", fault);
             }
         }
+    }
+
+    /// Whether requests to `base` would arrive at our own listener (R39), as far as can be told without the network.
+    fn is_reached_by(&self, listener: SocketAddr, base: &BaseUrl) -> bool {
+        let (ip, host) = (listener.ip().to_canonical(), &*base.origin.host);
+        let is_its_name = |name: &HostName| {
+            name.host == host && name.port.is_none_or(|port| port == listener.port())
+        };
+        listener.port() == base.origin.port
+            && (base.is_loopback && (ip.is_loopback() || ip.is_unspecified())
+                || host
+                    .parse::<IpAddr>()
+                    .is_ok_and(|host| host.to_canonical() == ip)
+                || self.own_names.iter().any(is_its_name))
     }
 }
 

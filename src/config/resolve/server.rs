@@ -1,16 +1,16 @@
 //! `[server]`, `[admin]` and `[log]`.
 
-use std::{net::SocketAddr, num::NonZeroUsize, thread};
+use std::{num::NonZeroUsize, thread};
 
-use super::{Claims, Files};
+use super::{
+    Claims, Files,
+    listener::{self, Reach},
+};
 use crate::{
     admin::AdminParams,
     config::{
-        problem::ProblemCode,
-        reader::{Reader, Table},
+        reader::Reader,
         value::{
-            Fault,
-            address::Listen,
             quantity::{Connections, Period, Timeout, Workers},
             word::Enforce,
         },
@@ -26,16 +26,19 @@ pub(super) fn secret_files(reader: &mut Reader) -> SecretFiles {
     reader.get(&table, "secret_files").unwrap_or_default()
 }
 
-pub(super) fn server(reader: &mut Reader, claims: &mut Claims) -> Option<ServerParams> {
+pub(super) fn server(
+    reader: &mut Reader,
+    files: &Files,
+    claims: &mut Claims,
+    reach: Reach,
+) -> Option<ServerParams> {
     let table = reader.section("server");
-    let listen = loopback(
-        reader,
-        claims,
-        &table,
-        "listen",
-        "would let other machines use the LMS with bursar's token: nothing asks them who they are",
-    );
+    let listen = listener::proxy(reader, claims, &table, "listen", reach);
+    let caller_keys = files.access_keys(reader, &table, "caller_key_file");
     let hosts = reader.get::<Vec<HostName>>(&table, "hosts");
+    for host in hosts.iter().flatten() {
+        claims.own_name(host.clone());
+    }
     let mode = reader.get::<Enforce>(&table, "mode");
     let workers = reader.get::<Workers>(&table, "workers");
     let max_connections = reader.get::<Connections>(&table, "max_connections");
@@ -48,6 +51,7 @@ pub(super) fn server(reader: &mut Reader, claims: &mut Claims) -> Option<ServerP
     let Enforce = mode?;
     Some(ServerParams {
         listen: listen?,
+        caller_keys: caller_keys?,
         hosts: hosts?,
         workers: match workers?.0 {
             // Counts the cgroup's CPU quota and the affinity mask.
@@ -68,29 +72,17 @@ pub(super) fn admin(
     claims: &mut Claims,
 ) -> Option<AdminParams> {
     let table = reader.section("admin");
-    let listen = reader.get::<Listen>(&table, "listen");
-    if let Some(listen) = listen {
-        claims.listener(&table, "listen", listen.0);
-    }
-    let control = loopback(
-        reader,
-        claims,
-        &table,
-        "control",
-        "would show the state of every credential to other machines",
-    );
+    let listen = listener::anywhere(reader, claims, &table, "listen");
+    let control = listener::control(reader, claims, &table, "control");
     let control_keys = files.access_keys(reader, &table, "control_key_file");
-    let jwks_listen = reader.get::<Listen>(&table, "jwks_listen");
-    if let Some(listen) = jwks_listen {
-        claims.listener(&table, "jwks_listen", listen.0);
-    }
+    let jwks_listen = listener::anywhere(reader, claims, &table, "jwks_listen");
     let ready_needs = reader.get(&table, "ready_needs");
 
     Some(AdminParams {
-        listen: listen?.0,
+        listen: listen?,
         control: control?,
         control_keys: control_keys?,
-        jwks_listen: jwks_listen.map(|listen| listen.0),
+        jwks_listen,
         ready_needs: ready_needs?,
     })
 }
@@ -103,29 +95,4 @@ pub(super) fn log(reader: &mut Reader) -> Option<LogParams> {
         level: level?,
         format: format?,
     })
-}
-
-/// A listener that only this machine may reach (R76).
-pub(super) fn loopback(
-    reader: &mut Reader,
-    claims: &mut Claims,
-    table: &Table,
-    key: &'static str,
-    why: &str,
-) -> Option<SocketAddr> {
-    let listen = reader.get::<Listen>(table, key)?;
-    if !listen.is_loopback() {
-        let fault = Fault::new(
-            ProblemCode::ExposedListener,
-            format!("{} is not a loopback address; that {why}", listen.0),
-            format!(
-                "listen on 127.0.0.1:{0} or [::1]:{0}; containers of one pod share it",
-                listen.0.port()
-            ),
-        );
-        reader.fault(table, key, fault);
-        return None;
-    }
-    claims.listener(table, key, listen.0);
-    Some(listen.0)
 }

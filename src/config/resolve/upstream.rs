@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::{
     Claims, Files, bad_name,
     credential::Draft,
-    is_name, route,
+    is_name,
+    listener::{self, Reach},
+    route,
     scopes::{self, Dialect},
-    server::loopback,
 };
 use crate::{
     config::{
@@ -29,21 +30,33 @@ use crate::{
     token::Ask,
 };
 
+/// What the upstreams share with each other and with the rest.
+pub(super) struct Shared<'a> {
+    pub(super) files: &'a mut Files,
+    pub(super) claims: &'a mut Claims,
+    pub(super) reach: Reach,
+    pub(super) credentials: &'a [Draft],
+}
+
 pub(super) fn upstream(
     reader: &mut Reader,
-    files: &mut Files,
-    claims: &mut Claims,
-    credentials: &[Draft],
+    shared: Shared<'_>,
     name: &str,
     table: &Table,
 ) -> Option<UpstreamConfig> {
+    let Shared {
+        files,
+        claims,
+        reach,
+        credentials,
+    } = shared;
     if !is_name(name) {
         reader.fault_at_table(table, "", bad_name(name));
     }
     let credential = credential(reader, credentials, table);
     let profile = credential.and_then(|credential| credential.profile);
     let dialer = dialer(reader, files, claims, table);
-    let listen = listen(reader, claims, table);
+    let listen = listen(reader, claims, table, reach);
     let hosts = hosts(reader, claims, table);
     let catalogue = reader.get::<Catalogue>(table, "catalogue");
     let policy = policy(reader, table, catalogue, profile);
@@ -179,13 +192,12 @@ fn listen(
     reader: &mut Reader,
     claims: &mut Claims,
     table: &Table,
+    reach: Reach,
 ) -> Option<Option<std::net::SocketAddr>> {
     if !table.has("listen") {
         return Some(None);
     }
-    let why =
-        "would let other machines use the LMS with bursar's token: nothing asks them who they are";
-    loopback(reader, claims, table, "listen", why).map(Some)
+    listener::proxy(reader, claims, table, "listen", reach).map(Some)
 }
 
 fn hosts(reader: &mut Reader, claims: &mut Claims, table: &Table) -> Option<Vec<HostName>> {

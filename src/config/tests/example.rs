@@ -141,6 +141,7 @@ pub(super) fn all_keys(directory: &Path) -> String {
     write_secret(&directory.join("dap-secret"), "s3cret\n");
     write_secret(&directory.join("token"), "abc.def\n");
     write_secret(&directory.join("control-key"), "0123456789abcdef\n");
+    write_secret(&directory.join("caller-key"), "0123456789abcdef\n");
     let ca = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
     fs::write(directory.join("school-ca.pem"), ca.cert.pem()).unwrap();
     in_directory(&uncommented(EXAMPLE), directory)

@@ -20,6 +20,7 @@ struct Bursar {
 
 fn params() -> ServerParams {
     ServerParams {
+        caller_keys: None,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         hosts: vec![HostName {
             host: "bursar".to_owned(),
