@@ -169,19 +169,26 @@ impl<S: TokenSource> Driver<S> {
         let timing = self.params.timing;
         let lifetime = answer.expires_in.unwrap_or(timing.default_lifetime);
         let granted = self.keep_narrower(answer.granted);
-        let generation = cell
-            .held()
+        let held = cell.held();
+        let generation = held
+            .as_ref()
             .map_or(0, |held| held.token.generation)
             .saturating_add(1);
         // Counted from before the request was sent: the AS cannot have issued it earlier.
-        let schedule = Schedule::new(sent, lifetime, &timing, random::fraction());
+        let fresh = Schedule::new(sent, lifetime, &timing, random::fraction());
+        let same = held.filter(|held| held.token.field == answer.field);
+        let again = same.as_ref().and_then(|held| {
+            let earlier = held.schedule.as_ref()?;
+            fresh.handed_out_again(earlier, sent)
+        });
+        let schedule = again.unwrap_or(fresh);
         cell.publish(Held {
             token: Arc::new(AccessToken {
                 field: answer.field,
                 generation,
                 granted,
-                issued: sent,
-                expires: Some(sent.after(lifetime)),
+                issued: same.map_or(sent, |held| held.token.issued),
+                expires: Some(schedule.expires),
                 usable_until: Some(schedule.usable_until),
             }),
             schedule: Some(schedule),
@@ -195,6 +202,9 @@ impl<S: TokenSource> Driver<S> {
         self.journal
             .lifetime(answer.expires_in.is_none(), timing.default_lifetime);
         self.journal.received(generation, lifetime, failures);
+        if let Some(schedule) = again {
+            self.journal.handed_out_again(schedule.gap(), timing.wait);
+        }
     }
 
     fn give_up(&mut self, cell: &TokenCell, failure: Failure, skew_used: f64) {

@@ -23,9 +23,18 @@ const LEAD: Duration = Duration::from_secs(10);
 /// Replicas that started together spread their renewals over this share of `refresh_ahead`, both ways.
 const JITTER: f64 = 0.1;
 
-/// The two moments of one token that decide.
+/// Two answers about one end of a token may differ by so much, or by a quarter of what is left: `expires_in` is in whole seconds,
+/// and is counted from before a token request that may have been slow.
+const SAME_END: Duration = Duration::from_secs(10);
+
+/// A token that is handed out until its end has no successor before, and `expires_in` is rounded down.
+const PAST_END: Duration = Duration::from_secs(1);
+
+/// The moments of one token that decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
+    /// Its end, as the answer has it.
+    pub expires: Moment,
     /// From here on it is not injected any more.
     pub usable_until: Moment,
     /// From here on its successor is asked for.
@@ -58,9 +67,47 @@ impl Schedule {
         let ahead = jittered(asked.min(longest)).max(margin.saturating_add(jittered(lead)));
         let expires = issued.after(lifetime);
         Self {
+            expires,
             usable_until: expires.before(margin),
             refresh_at: expires.before(ahead),
         }
+    }
+
+    /// The schedule of a token that was asked for at `sent` and had been received before; `self` is what the answer alone would
+    /// make of it, `earlier` what is in force. `None`: its end has moved, so it is as good as a new one.
+    ///
+    /// Some servers have one token per client and hand it out until it expires (Blackboard). To ask for it ahead of its end again
+    /// brings the same token with less to live, so the next token request waits for that end.
+    #[must_use]
+    pub fn handed_out_again(&self, earlier: &Self, sent: Moment) -> Option<Self> {
+        let same = SAME_END.min(self.expires.remaining(sent) / 4);
+        if self.expires.boot > earlier.expires.boot.saturating_add(same) {
+            return None;
+        }
+        let past_end = self.expires.after(PAST_END);
+        // A 401 may have forced this token request. Then the planned one is still worth making.
+        let is_ahead_of_plan =
+            !earlier.refresh_at.is_reached(sent) && earlier.refresh_at.boot < past_end.boot;
+        Some(Self {
+            expires: self.expires,
+            // The margin is that of the lifetime as first received: what is left now is no lifetime.
+            usable_until: self.expires.before(earlier.margin().max(self.margin())),
+            refresh_at: if is_ahead_of_plan {
+                earlier.refresh_at
+            } else {
+                past_end
+            },
+        })
+    }
+
+    /// For how long there is no token to inject before its successor is asked for.
+    #[must_use]
+    pub fn gap(&self) -> Duration {
+        self.refresh_at.boot.saturating_sub(self.usable_until.boot)
+    }
+
+    fn margin(&self) -> Duration {
+        self.expires.boot.saturating_sub(self.usable_until.boot)
     }
 
     /// What the token is good for at `now`. Either clock is enough to end it.
@@ -165,6 +212,59 @@ mod tests {
             states,
             [Fresh, Fresh, RefreshAhead, RefreshAhead, Expired, Expired]
         );
+    }
+
+    /// The schedule after another answer with the same token: `left` seconds to live at `n` seconds after the first.
+    fn again(n: u64, left: u64) -> Option<Schedule> {
+        let first = Schedule::new(NOW, seconds(3_600), &defaults(), 0.5);
+        let sent = NOW.after(seconds(n));
+        let fresh = Schedule::new(sent, seconds(left), &defaults(), 0.5);
+        fresh.handed_out_again(&first, sent)
+    }
+
+    // F7.
+    #[test]
+    fn a_token_that_is_handed_out_again_is_asked_for_when_it_has_expired_and_keeps_its_margin() {
+        // Counted from a slow token request the end may seem later by some seconds.
+        for left in [715, 719, 720, 728] {
+            let again = again(2_880, left).unwrap();
+            let end = 2_880.0 + left as f64;
+            assert!((at(again.refresh_at) - end - 1.0).abs() < 0.001);
+            assert!((at(again.usable_until) - (end - 30.0)).abs() < 0.001);
+            assert_eq!(again.gap(), seconds(31));
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_handed_out_again_inside_its_margin_is_not_injected() {
+        let sent = NOW.after(seconds(3_580));
+        assert_eq!(
+            again(3_580, 20).unwrap().freshness(sent),
+            Freshness::Expired
+        );
+    }
+
+    #[test]
+    fn the_same_token_with_a_later_end_is_as_good_as_a_new_one() {
+        assert_eq!(again(2_880, 3_600), None);
+        assert_eq!(again(2_880, 760), None);
+    }
+
+    #[test]
+    fn a_forced_request_that_brings_the_same_token_leaves_the_planned_one_in_place() {
+        let again = again(100, 3_500).unwrap();
+        assert!((at(again.refresh_at) - 2_880.0).abs() < 0.001);
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_stepped_does_not_end_a_token_that_was_handed_out_again_since() {
+        let first = Schedule::new(NOW, seconds(3_600), &defaults(), 0.5);
+        let mut sent = NOW.after(seconds(600));
+        sent.wall += seconds(86_400);
+        assert_eq!(first.freshness(sent), Freshness::Expired);
+        let fresh = Schedule::new(sent, seconds(3_000), &defaults(), 0.5);
+        let again = fresh.handed_out_again(&first, sent).unwrap();
+        assert_eq!(again.freshness(sent), Freshness::Fresh);
     }
 
     #[test]

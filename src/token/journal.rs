@@ -22,6 +22,7 @@ pub struct Journal {
     scopes: String,
     last_said: Option<(Cause, Duration)>,
     lifetime_assumed: bool,
+    told_of_gap: bool,
     lost: Vec<Scope>,
 }
 
@@ -34,6 +35,7 @@ impl Journal {
             scopes: asked.map(ToString::to_string).unwrap_or_default(),
             last_said: None,
             lifetime_assumed: false,
+            told_of_gap: false,
             lost: Vec::new(),
         }
     }
@@ -82,6 +84,20 @@ impl Journal {
             tracing::warn!(target: TARGET, credential, assumed_seconds, "the answer has no expires_in: default_lifetime is assumed");
         }
         self.lifetime_assumed = is_assumed;
+    }
+
+    /// The answer brought the token that was held already, and it ends when it would have. `gap`: how long there is no token to
+    /// inject at that end; requests wait for up to `wait`.
+    pub fn handed_out_again(&mut self, gap: Duration, wait: Duration) {
+        let credential = &*self.credential;
+        let gap_seconds = gap.as_secs_f64();
+        if gap >= wait && !self.told_of_gap {
+            self.told_of_gap = true;
+            let hint = "set safety_margin some seconds below wait";
+            tracing::warn!(target: TARGET, credential, gap_seconds, hint, "the authorization server hands out one token until it expires, and safety_margin holds it back for longer than requests wait");
+        } else {
+            tracing::debug!(target: TARGET, credential, gap_seconds, "the authorization server handed out the same token again; the next one is asked for when it has expired");
+        }
     }
 
     /// The scopes that were asked for and not granted.

@@ -7,5 +7,6 @@ mod clocks;
 mod failures;
 mod pooled;
 mod rejected;
+mod same_token;
 mod script;
 mod waiting;

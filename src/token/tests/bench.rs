@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, time::sleep};
 use super::script::{Script, Step};
 use crate::{
     clock::{Clock, ManualClock},
-    oauth::{Cause, OAuthError, Unreachable},
+    oauth::{Cause, OAuthError, TokenSource, Unreachable},
     scope::ScopeSet,
     token::{
         AccessToken, RefreshAhead, Timing, TokenError, TokenMetrics,
@@ -30,9 +30,9 @@ pub(super) const HOUR: Step = Step::Token(Some(3_600));
 pub(super) const DOWN: Step = Step::Fail(Cause::Unreachable(Unreachable::Connect));
 pub(super) const REFUSED: Step = Step::Fail(Cause::Rejected(OAuthError::InvalidClient));
 
-pub(super) struct Bench {
+pub(super) struct Bench<S = Script> {
     pub(super) cell: Arc<TokenCell>,
-    pub(super) script: Arc<Script>,
+    pub(super) script: Arc<S>,
     pub(super) clock: Arc<ManualClock>,
     registry: Registry,
 }
@@ -41,8 +41,10 @@ impl Bench {
     pub(super) fn start(steps: impl IntoIterator<Item = Step>) -> Self {
         Self::with(TIMING, Script::new(steps))
     }
+}
 
-    pub(super) fn with(timing: Timing, script: Script) -> Self {
+impl<S: TokenSource> Bench<S> {
+    pub(super) fn with(timing: Timing, script: S) -> Self {
         let registry = Registry::new();
         let clock = Arc::new(ManualClock::new());
         let script = Arc::new(script);

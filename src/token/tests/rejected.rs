@@ -83,7 +83,7 @@ async fn at_most_one_refresh_in_30_seconds_is_forced_and_other_401s_pass_through
 // F27.
 #[tokio::test(start_paused = true)]
 async fn the_same_token_again_is_not_replayed() {
-    let bench = Bench::start([Step::Same("stubborn")]);
+    let bench = Bench::start([Step::Same("stubborn", 3_600)]);
     let rejected = bench.held().await;
     pass(5.0).await;
     assert!(bench.cell.token_after_401(&rejected).await.is_none());

@@ -26,8 +26,8 @@ use crate::{
 pub(super) enum Step {
     /// A new token that lives so many seconds; `None`: without `expires_in`.
     Token(Option<u64>),
-    /// This very token, for an hour.
-    Same(&'static str),
+    /// This very token, for so many seconds.
+    Same(&'static str, u64),
     /// A new token for an hour, with this `scope`.
     Granted(ScopeSet),
     /// No token.
@@ -121,9 +121,9 @@ impl Script {
         match step {
             Step::Token(lifetime) => Ok(self.token(lifetime.map(Duration::from_secs), None)),
             Step::Granted(scopes) => Ok(self.token(hour, Some(scopes))),
-            Step::Same(text) => Ok(Answer {
+            Step::Same(text, seconds) => Ok(Answer {
                 field: bearer(text),
-                ..self.token(hour, None)
+                ..self.token(Some(Duration::from_secs(seconds)), None)
             }),
             Step::Fail(cause) => Err(failure(cause, None)),
             Step::FailFor(cause, seconds) => {
@@ -158,7 +158,7 @@ impl Script {
     }
 }
 
-fn bearer(text: &str) -> HeaderValue {
+pub(super) fn bearer(text: &str) -> HeaderValue {
     let mut field = HeaderValue::from_str(&format!("Bearer {text}")).unwrap();
     field.set_sensitive(true);
     field

@@ -42,11 +42,11 @@ export async function startAuthorizationServer(clients, { lifetime = 3600 } = {}
       devInteractions: { enabled: false },
       introspection: { enabled: true, allowedPolicy: () => true },
     },
-    ttl: { ClientCredentials: () => lifetime },
+    ttl: { ClientCredentials: () => lifetime, AccessToken: () => lifetime },
     enabledJWA: { clientAuthSigningAlgValues: ALGORITHMS },
     // The server refuses to fetch from loopback by default; here bursar's key set is there.
     fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
-    clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt'],
+    clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
   });
   provider.use(async (context, next) => {
     await next();
@@ -61,6 +61,7 @@ export async function startAuthorizationServer(clients, { lifetime = 3600 } = {}
   server.on('request', provider.callback());
 
   return {
+    provider,
     issuer,
     tokenUrl: `${issuer}/token`,
     log,
