@@ -20,6 +20,7 @@ mod readiness;
 mod reply;
 mod routes;
 mod server;
+mod signing_keys;
 mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -28,12 +29,11 @@ use prometheus::Registry;
 
 use crate::{
     clock::Clock,
-    keys::{self, SigningKey},
+    keys::{KeyView, PublicKeySet},
     secret::AccessKeys,
     telemetry::{DropCounter, LogQuota},
     token::{Readiness, TokenView},
 };
-use key_set::KeySet;
 use metrics::AdminMetrics;
 use readiness::Report;
 pub use server::{Addresses, BindError, Listeners, bind, serve};
@@ -77,8 +77,23 @@ pub trait AdminState: Send + Sync + 'static {
     /// What people may know about the tokens.
     fn tokens(&self) -> Vec<TokenView>;
 
+    /// The public halves of the keys that sign, have just signed, or will soon.
+    fn key_set(&self) -> CurrentKeys;
+
+    /// What people may know about those keys.
+    fn signing_keys(&self) -> Vec<KeyView>;
+
     /// Begins the drain, as SIGTERM does. Once it has begun nothing more happens.
     fn drain(&self);
+}
+
+/// The public key set at one moment.
+#[derive(Clone, Debug)]
+pub struct CurrentKeys {
+    /// The keys.
+    pub set: PublicKeySet,
+    /// The shortest `jwks_max_age` of the credentials that it is for.
+    pub max_age: Duration,
 }
 
 /// The life of the process, in order.
@@ -103,7 +118,6 @@ pub struct Admin {
     control_keys: Option<AccessKeys>,
     state: Arc<dyn AdminState>,
     about: About,
-    key_set: KeySet,
     registry: Registry,
     metrics: AdminMetrics,
     clock: Arc<dyn Clock>,
@@ -119,15 +133,10 @@ pub enum AdminError {
     /// A metric family of the same name is registered already.
     #[error("cannot register the metrics")]
     Metrics(#[from] prometheus::Error),
-    /// The public key set cannot be written.
-    #[error("cannot write the public key set")]
-    KeySet(#[from] serde_json::Error),
 }
 
 impl Admin {
     /// Registers its own metric families into `registry`, and serves all that is registered there.
-    ///
-    /// `signing_keys`: the signing keys in use.
     ///
     /// # Errors
     ///
@@ -136,7 +145,6 @@ impl Admin {
         params: AdminParams,
         state: Arc<dyn AdminState>,
         about: About,
-        signing_keys: &[Arc<SigningKey>],
         registry: Registry,
         log_drops: DropCounter,
         clock: Arc<dyn Clock>,
@@ -147,15 +155,18 @@ impl Admin {
             let state = Arc::clone(&state);
             move || Report::new(ready_needs, &*state)
         };
-        let metrics = AdminMetrics::register(&registry, readiness, log_drops, started_at)?;
+        let signing_keys = {
+            let state = Arc::clone(&state);
+            move || state.signing_keys()
+        };
+        let metrics =
+            AdminMetrics::register(&registry, readiness, signing_keys, log_drops, started_at)?;
         metrics.describe_config(&about.config_hash);
-        metrics.describe_keys(signing_keys);
         Ok(Arc::new(Self {
             ready_needs,
             control_keys: params.control_keys,
             state,
             about,
-            key_set: KeySet::new(&keys::public_key_set(signing_keys))?,
             registry,
             metrics,
             clock,

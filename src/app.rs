@@ -3,6 +3,8 @@
 //! Straight down: metrics, sockets, tokens, upstreams, threads. Each worker has a thread and a runtime of its own; one more
 //! thread does the control work (token requests, admin sockets), so that a slow authorization server never sits on a worker.
 
+mod keys;
+
 use std::{
     io,
     net::SocketAddr,
@@ -18,10 +20,10 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, About, Admin, AdminError, AdminState, Phase, UpstreamAbout},
+    admin::{self, About, Admin, AdminError, AdminState, CurrentKeys, Phase, UpstreamAbout},
     clock::Clock,
     config::{Loaded, UpstreamConfig},
-    keys::SigningKey,
+    keys::KeyView,
     policy::Policy,
     proxy::{
         Proxy, Upstream,
@@ -30,8 +32,9 @@ use crate::{
     },
     telemetry::DropCounter,
     tls,
-    token::{Brokers, Credential, Readiness, Source, TokenMetrics, TokenView},
+    token::{Brokers, Readiness, TokenMetrics, TokenView},
 };
+use keys::SigningKeys;
 
 /// Starts a bursar.
 #[derive(Debug)]
@@ -138,9 +141,11 @@ impl App {
         let unwind = stop.abort.clone().drop_guard();
         let state = Arc::new(State {
             brokers,
+            keys: SigningKeys::new(&config.credentials, Arc::clone(&clock)),
             serving: AtomicBool::new(false),
             drain: stop.drain.clone(),
         });
+        keys::watch_publications(&config.credentials, &clock, control.handle());
         let about = About {
             config_path: loaded.path,
             config_hash: loaded.settings.hash(),
@@ -155,7 +160,6 @@ impl App {
             config.admin,
             Arc::clone(&state) as Arc<dyn AdminState>,
             about,
-            &signing_keys(&config.credentials),
             registry,
             log_drops,
             Arc::clone(&clock),
@@ -263,14 +267,6 @@ fn describe(upstream: &Upstream) -> UpstreamAbout {
     }
 }
 
-fn signing_keys(credentials: &[Arc<Credential>]) -> Vec<Arc<SigningKey>> {
-    let key = |credential: &Arc<Credential>| match &credential.source {
-        Source::Client(client) => client.signing_key().cloned(),
-        Source::Static(_) => None,
-    };
-    credentials.iter().filter_map(key).collect()
-}
-
 fn start_worker(
     number: usize,
     proxy: Arc<Proxy>,
@@ -341,6 +337,7 @@ fn start_control(
 /// What the admin sockets ask of the whole.
 struct State {
     brokers: Arc<Brokers>,
+    keys: SigningKeys,
     serving: AtomicBool,
     drain: CancellationToken,
 }
@@ -362,6 +359,14 @@ impl AdminState for State {
 
     fn tokens(&self) -> Vec<TokenView> {
         self.brokers.views()
+    }
+
+    fn key_set(&self) -> CurrentKeys {
+        self.keys.key_set()
+    }
+
+    fn signing_keys(&self) -> Vec<KeyView> {
+        self.keys.views()
     }
 
     fn drain(&self) {

@@ -25,14 +25,11 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
 use crate::{
-    causes::with_causes,
     config::{LoadOptions, Loaded, json_schema, load},
     telemetry::Stderr,
-    token::Source,
 };
-use args::{Cli, Command, ConfigArgs, ConfigCommand, KeysCommand, NewKeyArgs, RouteCommand};
+use args::{Cli, Command, ConfigArgs, ConfigCommand, RouteCommand};
 pub use exit::Exit;
-use keys::NewKeyError;
 use output::Paint;
 
 /// What the system hands to the process.
@@ -133,10 +130,7 @@ fn dispatch(command: Command, surroundings: &Surroundings) -> ExitCode {
         Command::Config(ConfigCommand::Path(args)) => {
             Ok(print_path(&surroundings.load_options(&args)))
         }
-        Command::Keys(KeysCommand::New(args)) => Ok(new_key(&args, surroundings)),
-        Command::Keys(KeysCommand::Jwks(args)) => {
-            loaded(&args).map(|loaded| output::print(&key_set(&loaded)))
-        }
+        Command::Keys(command) => Ok(keys::run(command, surroundings)),
         Command::Explain { code } => Ok(explain(&code)),
         Command::Health { config, ready } => {
             loaded(&config).map(|loaded| health::run(loaded.config.admin.listen, ready))
@@ -157,41 +151,6 @@ fn load_or_tell(args: &ConfigArgs, surroundings: &Surroundings) -> Result<Loaded
         output::tell(&problems.render(surroundings.paint_on_stderr().is_on));
         Exit::from_problems(&problems)
     })
-}
-
-fn new_key(args: &NewKeyArgs, surroundings: &Surroundings) -> Exit {
-    let made = keys::new(
-        args.alg,
-        args.out.as_deref(),
-        args.force,
-        surroundings.stdout_is_terminal,
-    );
-    match made {
-        Ok(made) => {
-            output::tell(&made.stderr);
-            output::print(&made.stdout)
-        }
-        Err(error) => {
-            output::tell(&format!("bursar: {}\n", with_causes(&error)));
-            match error {
-                NewKeyError::Terminal => Exit::Usage,
-                _ => Exit::Failed,
-            }
-        }
-    }
-}
-
-fn key_set(loaded: &Loaded) -> String {
-    keys::jwks(
-        loaded
-            .config
-            .credentials
-            .iter()
-            .filter_map(|credential| match &credential.source {
-                Source::Client(client) => client.signing_key(),
-                Source::Static(_) => None,
-            }),
-    )
 }
 
 /// The path alone is data: `$(bursar config path)` is a file name.

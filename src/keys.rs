@@ -1,9 +1,16 @@
-//! Signing keys of the client: loading, public JWK, RFC 7638 thumbprint, making new ones.
+//! Signing keys of the client: loading, public JWK, RFC 7638 thumbprint, making new ones, and their life cycle.
+//!
+//! A client has a [`KeyRing`]: one key, or all those of a [`directory`]. Which of them signs and which are published is
+//! arithmetic over the moments at which they begin ([`timeline`]).
 
+pub mod directory;
 mod generate;
 mod hmac;
 mod load;
 mod public;
+mod ring;
+mod start;
+pub mod timeline;
 
 use std::fmt;
 
@@ -14,6 +21,11 @@ use crate::secret::SecretString;
 pub use generate::generate;
 pub use hmac::HmacKey;
 pub use public::{PublicKey, PublicKeySet, public_key_set};
+#[cfg(test)]
+pub(crate) use ring::testing;
+pub use ring::{KeyRing, KeyTerms, KeyView};
+pub use start::KeyStart;
+pub use timeline::KeyState;
 
 /// A private key, fit to sign client assertions. Its algorithm follows from its type.
 ///

@@ -33,7 +33,7 @@
 //! | 4 | [`app`], [`mock`] |
 //! | 3 | [`config`] |
 //! | 2 | [`proxy`], [`admin`] |
-//! | 1 | [`token`] |
+//! | 1 | [`token`], [`publication`] |
 //! | 0b | [`oauth`], [`policy`] |
 //! | 0a | [`dial`], [`tls`], [`keys`], [`scope`], [`secret`], [`clock`], [`random`], [`backoff`], [`code`], [`problem`], [`causes`], [`telemetry`] |
 
@@ -42,6 +42,8 @@ pub mod proxy;
 pub mod policy;
 
 pub mod token;
+
+pub mod publication;
 
 pub mod oauth;
 

@@ -7,6 +7,7 @@ mod assertion;
 mod client_auth;
 mod endpoint;
 mod grant;
+mod key_set;
 mod transport;
 
 use std::{sync::Arc, time::Duration};
@@ -16,11 +17,12 @@ use http::{HeaderMap, HeaderValue};
 use crate::{
     clock::Moment,
     dial::Dialer,
-    keys::{HmacKey, SigningKey},
+    keys::{HmacKey, KeyRing},
     scope::ScopeSet,
     secret::SecretString,
 };
 pub use endpoint::TokenEndpoint;
+pub use key_set::{KeySetError, KeySetUrl, PublishedKeys};
 
 /// A client of one authorization server, as configured.
 #[derive(Clone)]
@@ -43,6 +45,8 @@ pub struct ClientParams {
     pub timeout: Duration,
     /// Where the granted scopes stand.
     pub scope_source: ScopeSource,
+    /// Where the AS fetches the key set, if that is configured (`jwks_url`).
+    pub key_set: Option<KeySetUrl>,
 }
 
 /// What a token request asks with (RFC 6749 section 1.3).
@@ -53,8 +57,8 @@ pub enum Grant {
     ClientCredentials,
     /// `jwt_bearer` (RFC 7523 section 2.1): an assertion about the user for whom the client acts.
     JwtBearer {
-        /// The key that signs it.
-        key: Arc<SigningKey>,
+        /// The keys, of which one signs it.
+        keys: Arc<KeyRing>,
         /// Its `sub`.
         subject: String,
         /// What it says of itself.
@@ -87,8 +91,8 @@ pub enum ClientAuth {
     },
     /// `private_key_jwt` (RFC 7523 section 2.2).
     PrivateKeyJwt {
-        /// The key.
-        key: Arc<SigningKey>,
+        /// The keys, of which one signs at any moment.
+        keys: Arc<KeyRing>,
         /// What the assertion says of itself.
         assertion: AssertionParams,
     },
@@ -212,13 +216,13 @@ pub enum OAuthError {
 }
 
 impl ClientParams {
-    /// The private key that it signs with, for its client assertions or for its grant. They are one and the same: a credential
-    /// has one key.
+    /// The private keys that it signs with, for its client assertions or for its grant. They are one and the same: a credential
+    /// has one set of keys.
     #[must_use]
-    pub const fn signing_key(&self) -> Option<&Arc<SigningKey>> {
+    pub const fn keys(&self) -> Option<&Arc<KeyRing>> {
         match (&self.auth, &self.grant) {
-            (ClientAuth::PrivateKeyJwt { key, .. }, _) | (_, Grant::JwtBearer { key, .. }) => {
-                Some(key)
+            (ClientAuth::PrivateKeyJwt { keys, .. }, _) | (_, Grant::JwtBearer { keys, .. }) => {
+                Some(keys)
             }
             _ => None,
         }
@@ -335,6 +339,11 @@ impl std::fmt::Display for OAuthError {
 
 /// Who can be asked for a token. [`TokenEndpoint`] is the real one; tests script their own.
 pub trait TokenSource: Send + Sync + 'static {
+    /// The id of the key that signs a request made at `now`, if one does: what a person compares with what is registered.
+    fn kid(&self, _now: Moment) -> Option<String> {
+        None
+    }
+
     /// Makes one token request. `scopes`: what to ask for, `None` sends no `scope` parameter.
     /// `skew_seconds`: local minus server as learned so far, for the times in an assertion.
     fn request(

@@ -10,6 +10,7 @@ use std::{
     io::Read,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use rustix::fs::OFlags;
@@ -64,6 +65,8 @@ pub struct SecretFile {
     pub secret: SecretString,
     /// [`SecretFileError::Readable`] where [`SecretFiles::Any`] let it pass: worth a warning.
     pub exposure: Option<SecretFileError>,
+    /// When it was written last, as its file system has it.
+    pub modified: SystemTime,
 }
 
 /// Larger than any key or token; a device or a wrong file ends here.
@@ -120,6 +123,8 @@ pub fn read_with_exposure(path: &Path, rule: SecretFiles) -> Result<SecretFile, 
     Ok(SecretFile {
         secret: SecretString::from(text),
         exposure,
+        // Every file system of a Unix keeps it.
+        modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
     })
 }
 

@@ -1,6 +1,6 @@
 //! The metric families of the process itself. What can change is computed when scraped.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::StatusCode;
 use prometheus::{
@@ -9,13 +9,12 @@ use prometheus::{
     proto::{Counter, Metric, MetricFamily, MetricType},
 };
 
-use super::{build, process::ProcessCollector, readiness::Report};
-use crate::{keys::SigningKey, telemetry::DropCounter};
+use super::{build, process::ProcessCollector, readiness::Report, signing_keys::SigningKeys};
+use crate::{keys::KeyView, telemetry::DropCounter};
 
 /// The families that are set or counted; the others live in the registry alone.
 pub(super) struct AdminMetrics {
     config_info: IntGaugeVec,
-    signing_key_info: IntGaugeVec,
     jwks_requests: IntCounterVec,
 }
 
@@ -24,6 +23,7 @@ impl AdminMetrics {
     pub(super) fn register(
         registry: &Registry,
         readiness: impl Fn() -> Report + Clone + Send + Sync + 'static,
+        signing_keys: impl Fn() -> Vec<KeyView> + Send + Sync + 'static,
         log_drops: DropCounter,
         started_at: Duration,
     ) -> Result<Self, prometheus::Error> {
@@ -63,6 +63,7 @@ impl AdminMetrics {
             jwks_requests.with_label_values(&[code]);
         }
 
+        registry.register(Box::new(SigningKeys::new(signing_keys)?))?;
         registry.register(Box::new(LogDropped::new(log_drops)?))?;
         registry.register(Box::new(ProcessCollector::new(started_at)?))?;
         Ok(Self {
@@ -72,12 +73,6 @@ impl AdminMetrics {
                 "The running configuration.",
                 &["hash"],
             )?,
-            signing_key_info: info(
-                registry,
-                "bursar_signing_key_info",
-                "The keys that sign client assertions.",
-                &["kid", "alg", "state"],
-            )?,
             jwks_requests,
         })
     }
@@ -85,15 +80,6 @@ impl AdminMetrics {
     /// Says which configuration runs.
     pub(super) fn describe_config(&self, hash: &str) {
         self.config_info.with_label_values(&[hash]).set(1);
-    }
-
-    /// Says which keys sign.
-    pub(super) fn describe_keys(&self, keys: &[Arc<SigningKey>]) {
-        for key in keys {
-            self.signing_key_info
-                .with_label_values(&[key.kid(), key.algorithm().as_str(), "active"])
-                .set(1);
-        }
     }
 
     /// Counts an answer about the key set.

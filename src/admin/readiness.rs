@@ -84,7 +84,11 @@ impl Check {
 
 #[cfg(test)]
 mod tests {
-    use crate::token::{Readiness, TokenView};
+    use crate::{
+        admin::CurrentKeys,
+        keys::KeyView,
+        token::{Readiness, TokenView},
+    };
 
     use super::*;
 
@@ -97,6 +101,14 @@ mod tests {
 
         fn readiness(&self) -> Readiness {
             self.1.clone()
+        }
+
+        fn key_set(&self) -> CurrentKeys {
+            unreachable!("readiness does not hang on keys")
+        }
+
+        fn signing_keys(&self) -> Vec<KeyView> {
+            unreachable!("readiness does not hang on keys")
         }
 
         fn tokens(&self) -> Vec<TokenView> {

@@ -3,12 +3,13 @@
 use std::error::Error;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, request};
+use http::{HeaderMap, Method, Request, Response, StatusCode, request};
 use http_body::Body;
 use http_body_util::Full;
 
 use super::{
     Admin, Phase, control, guard,
+    key_set::KeySet,
     reply::{JSON, TEXT, answer, empty, hardened},
 };
 
@@ -60,7 +61,7 @@ fn read(admin: &Admin, socket: Socket, request: &request::Parts) -> Response<Ful
         (Socket::Probes, "/metrics") => metrics(admin),
         (Socket::Control(_), "/api/v1/status") => status(admin),
         (Socket::Control(_) | Socket::KeySet, "/.well-known/jwks.json") => {
-            let response = admin.key_set.respond(&request.headers);
+            let response = key_set(admin, &request.headers);
             admin.metrics.count_key_set_answer(response.status());
             response
         }
@@ -104,6 +105,20 @@ fn metrics(admin: &Admin) -> Response<Full<Bytes>> {
                 event = "metrics_failed",
                 error = &error as &dyn Error,
                 "the metrics cannot be written"
+            );
+            empty(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
+}
+
+fn key_set(admin: &Admin, request: &HeaderMap) -> Response<Full<Bytes>> {
+    match KeySet::new(&admin.state.key_set()) {
+        Ok(keys) => keys.respond(request),
+        Err(error) => {
+            tracing::error!(
+                event = "key_set_failed",
+                error = &error as &dyn Error,
+                "the key set cannot be written"
             );
             empty(StatusCode::INTERNAL_SERVER_ERROR)
         }

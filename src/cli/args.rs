@@ -1,6 +1,6 @@
 //! What people may type.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -123,7 +123,7 @@ Exit codes: 0 there is one, 1 refused, 2 wrong usage, 75 the authorization serve
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
 
-    /// Make signing keys, and print their public halves.
+    /// Make signing keys, rotate them, and print their public halves.
     #[command(subcommand, arg_required_else_help = true)]
     Keys(KeysCommand),
 
@@ -228,17 +228,47 @@ complete keys, show what they are for and underline what is wrong."
 
 #[derive(Subcommand)]
 pub(super) enum KeysCommand {
-    /// Make a new signing key.
+    /// Make a new signing key, alone or as the first of a directory.
     #[command(
         help_template = HELP,
         after_help = "\
 Examples:
   bursar keys new --out key.pem         mode 0600; prints the public key set to register
+  bursar keys new --dir keys            begins a directory of keys that are rotated (keys_dir)
   bursar keys new --alg ES256 > key.pem"
     )]
     New(NewKeyArgs),
-    /// Print the public key set of the configured keys, as the authorization server needs it.
-    Jwks(ConfigArgs),
+    /// Show each key, which one signs, and what will happen when.
+    #[command(
+        help_template = HELP,
+        after_help = "\
+Examples:
+  bursar keys list
+  bursar keys list d2l -o json
+  bursar keys list --dir keys"
+    )]
+    List {
+        #[command(flatten)]
+        whose: WhoseKeys,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Make the next key: published at once, it signs when every authorization server can know it.
+    #[command(
+        help_template = HELP,
+        after_help = "\
+Examples:
+  bursar keys rotate --plan             what would happen, and when
+  bursar keys rotate d2l
+  bursar keys rotate --in 3days         more time to publish a key set that is hosted as a file
+  bursar keys rotate --now              the keys have leaked: replace them at once
+  bursar keys rotate --dir keys         without a configuration, before the directory is mounted elsewhere
+
+Exit codes: 0 done, 1 refused (a key waits for its turn already, unless --replace) or failed."
+    )]
+    Rotate(RotateArgs),
+    /// Print the public key set, as the authorization server needs it.
+    Jwks(WhoseKeys),
 }
 
 /// `bursar keys new`.
@@ -250,6 +280,9 @@ pub(super) struct NewKeyArgs {
     /// The file to write the private key to; stdout without it.
     #[arg(long, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,
+    /// The directory to begin, mode 0700; the key signs from now on.
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    pub(super) dir: Option<PathBuf>,
     /// Replace the file if it exists.
     #[arg(long, requires = "out")]
     pub(super) force: bool,
@@ -270,6 +303,45 @@ pub(super) struct TokenArgs {
     pub(super) config: ConfigArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+}
+
+/// `bursar keys rotate`.
+#[derive(Args)]
+pub(super) struct RotateArgs {
+    #[command(flatten)]
+    pub(super) whose: WhoseKeys,
+    /// Print what would happen and when, and change nothing.
+    #[arg(long)]
+    pub(super) plan: bool,
+    /// What the new key signs with; the algorithm of the present key without it.
+    #[arg(long, value_name = "ALG", value_parser = algorithm)]
+    pub(super) alg: Option<Algorithm>,
+    /// When the new key begins to sign, at least jwks_max_age from now; twice that without it.
+    #[arg(long = "in", value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "now")]
+    pub(super) lead: Option<Duration>,
+    /// Delete the key that waits for its turn, and make another one in its place.
+    #[arg(long)]
+    pub(super) replace: bool,
+    /// The keys have leaked: the new one signs at once, all others are deleted. Token requests may be refused until the
+    /// authorization server fetches the key set again.
+    #[arg(long, conflicts_with = "replace")]
+    pub(super) now: bool,
+}
+
+/// Which keys a command is about.
+#[derive(Args)]
+pub(super) struct WhoseKeys {
+    /// The name of a credential.
+    #[arg(value_name = "CREDENTIAL")]
+    pub(super) credential: Option<String>,
+    /// A directory of keys, in place of a configuration.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["credential", "config"])]
+    pub(super) dir: Option<PathBuf>,
+    /// With --dir: how long the authorization server may use a key set before it fetches it again.
+    #[arg(long, value_name = "DURATION", requires = "dir", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub(super) jwks_max_age: Duration,
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
 }
 
 /// For every command that reads a configuration.

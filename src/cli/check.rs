@@ -1,6 +1,7 @@
 //! `bursar check`: is the configuration right, and do the authorization server and the LMS agree?
 
 mod audience;
+mod key_sets;
 mod offline;
 mod report;
 mod tokens;
@@ -68,10 +69,14 @@ fn report(loaded: &Loaded, offline: bool) -> std::io::Result<Report> {
             .enable_all()
             .build()?;
         report.categories.extend(runtime.block_on(async {
-            [
-                upstreams::check(&loaded.config).await,
-                tokens::check(&loaded.config).await,
-            ]
+            let config = &loaded.config;
+            let upstreams = upstreams::check(config).await;
+            // Before the tokens: a key that the world does not see is why there is none.
+            let key_sets = key_sets::check(config).await;
+            let tokens = tokens::check(config).await;
+            [Some(upstreams), key_sets, Some(tokens)]
+                .into_iter()
+                .flatten()
         }));
     }
     Ok(report)

@@ -55,6 +55,12 @@ pub mod live {
     pub const OTHER_AUDIENCE: &str = "BUR2203";
     /// The token's lifetime is outside what the LMS is known to give.
     pub const ODD_LIFETIME: &str = "BUR2204";
+    /// The key set at `jwks_url` cannot be fetched.
+    pub const KEY_SET_UNSEEN: &str = "BUR2301";
+    /// It lacks a key that signs, or will soon.
+    pub const KEY_UNPUBLISHED: &str = "BUR2302";
+    /// It holds a private key.
+    pub const PRIVATE_KEY_PUBLISHED: &str = "BUR2303";
     /// The name of the LMS does not resolve.
     pub const UPSTREAM_DNS: &str = "BUR4001";
     /// The LMS does not accept connections.
@@ -87,6 +93,9 @@ pub mod live {
         CLOCK_SKEW,
         OTHER_AUDIENCE,
         ODD_LIFETIME,
+        KEY_SET_UNSEEN,
+        KEY_UNPUBLISHED,
+        PRIVATE_KEY_PUBLISHED,
         UPSTREAM_DNS,
         UPSTREAM_CONNECT,
         UPSTREAM_TLS,

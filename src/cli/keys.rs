@@ -1,232 +1,99 @@
-//! `bursar keys`: making a signing key, and showing public halves.
+//! `bursar keys`: making signing keys, rotating them, and showing what is public of them.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    sync::Arc,
+mod holder;
+mod list;
+mod new;
+mod plan;
+mod rotate;
+
+use std::time::Duration;
+
+use super::{
+    Exit, Surroundings,
+    args::{KeysCommand, NewKeyArgs, RotateArgs},
+    output,
 };
-
-use zeroize::Zeroizing;
-
 use crate::{
-    keys::{self, Algorithm, KeyError, PublicKeySet, SigningKey},
-    random,
-    secret::{ExposeSecret, SecretString},
+    causes::with_causes,
+    clock::{Clock as _, SystemClock},
+    keys::{PublicKeySet, public_key_set},
 };
+use holder::Holder;
+use new::NewKeyError;
 
-/// What a command has to say.
-pub(super) struct Output {
-    /// Data, for stdout. May be a private key.
-    pub(super) stdout: Zeroizing<String>,
-    /// Talk, for stderr.
-    pub(super) stderr: String,
-}
-
-/// Why there is no new key.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub(super) enum NewKeyError {
-    /// A terminal keeps what it shows.
-    #[error("a private key is not written to a terminal: name a file with --out, or redirect")]
-    Terminal,
-    /// The file may hold a key that is in use.
-    #[error("{0} exists; --force replaces it, and what it holds is lost")]
-    Exists(PathBuf),
-    /// The file cannot be written.
-    #[error("cannot write {path}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The system's word.
-        source: io::Error,
-    },
-    /// The crypto library failed.
-    #[error("no key could be made")]
-    Key(#[from] KeyError),
-}
-
-/// `bursar keys new`: makes a private key and writes it to `out` with mode 0600, or to stdout.
-///
-/// The public key set and the next step go to where the private key does not.
-///
-/// # Errors
-///
-/// [`NewKeyError`]; an existing file is replaced only with `force`, and then in one step.
-pub(super) fn new(
-    algorithm: Algorithm,
-    out: Option<&Path>,
-    force: bool,
-    stdout_is_terminal: bool,
-) -> Result<Output, NewKeyError> {
-    if out.is_none() && stdout_is_terminal {
-        return Err(NewKeyError::Terminal);
-    }
-    let pem = keys::generate(algorithm)?;
-    let key = Arc::new(SigningKey::from_pem(&pem, Some(algorithm), None)?);
-    let set = jwks([&key]);
-    let Some(path) = out else {
-        return Ok(Output {
-            stdout: Zeroizing::new(pem.expose_secret().to_owned()),
-            stderr: format!("Public key set:\n{set}\n{}", next_step("FILE")),
-        });
+pub(super) fn run(command: KeysCommand, surroundings: &Surroundings) -> Exit {
+    let done = match command {
+        KeysCommand::New(args) => Ok(new_key(&args, surroundings)),
+        KeysCommand::List { whose, output } => Holder::find(&whose, surroundings)
+            .map(|holders| list::show(&holders, now(), output.output)),
+        KeysCommand::Jwks(whose) => {
+            Holder::find(&whose, surroundings).map(|holders| output::print(&jwks(&holders, now())))
+        }
+        KeysCommand::Rotate(args) => Holder::find(&args.whose, surroundings)
+            .and_then(|holders| Holder::the_rotated(holders, args.whose.credential.as_deref()))
+            .map(|holder| rotate(&holder, &args)),
     };
-    write(path, &pem, force)?;
-    let file = path.display();
-    Ok(Output {
-        stdout: Zeroizing::new(set),
-        stderr: format!(
-            "Private key {} ({algorithm}) written to {file}, mode 0600.\n{}",
-            key.kid(),
-            next_step(&file.to_string())
+    done.unwrap_or_else(|exit| exit)
+}
+
+fn now() -> Duration {
+    SystemClock.now().wall
+}
+
+fn new_key(args: &NewKeyArgs, surroundings: &Surroundings) -> Exit {
+    let made = match &args.dir {
+        Some(directory) => new::begin_directory(args.alg, directory, now()),
+        None => new::new(
+            args.alg,
+            args.out.as_deref(),
+            args.force,
+            surroundings.stdout_is_terminal,
         ),
-    })
+    };
+    match made {
+        Ok(made) => {
+            output::tell(&made.stderr);
+            output::print(&made.stdout)
+        }
+        Err(error) => {
+            output::tell(&format!("bursar: {}\n", with_causes(&error)));
+            match error {
+                NewKeyError::Terminal => Exit::Usage,
+                _ => Exit::Failed,
+            }
+        }
+    }
 }
 
-/// `bursar keys jwks`: the public halves of `keys` as a key set (RFC 7517 section 5).
-#[must_use]
-pub(super) fn jwks<'a>(keys: impl IntoIterator<Item = &'a Arc<SigningKey>>) -> String {
-    let mut json = pretty(&keys::public_key_set(keys));
-    json.push('\n');
-    json
+fn rotate(holder: &Holder, args: &RotateArgs) -> Exit {
+    match rotate::rotate(holder, args, now()) {
+        Ok(said) => {
+            let printed = output::print(&said.plan);
+            output::tell(&said.next_step);
+            printed
+        }
+        Err(error) => {
+            output::tell(&format!("bursar: {}\n", with_causes(&error)));
+            error.exit()
+        }
+    }
 }
 
-fn pretty(set: &PublicKeySet) -> String {
+/// The public halves of the keys that are published at `now`, as a key set (RFC 7517 section 5).
+fn jwks(holders: &[Holder], now: Duration) -> String {
+    let published: Vec<_> = holders
+        .iter()
+        .flat_map(|holder| holder.ring.published(now))
+        .collect();
+    to_json(&public_key_set(&published))
+}
+
+fn to_json(set: &PublicKeySet) -> String {
     #[expect(
         clippy::expect_used,
         reason = "strings in structs: there is nothing that JSON cannot hold"
     )]
-    serde_json::to_string_pretty(set).expect("a public key set is JSON")
-}
-
-fn next_step(file: &str) -> String {
-    format!(
-        "Next: set private_key_file = {file:?} on the credential, serve the public key set where the LMS can\n\
-         fetch it over HTTPS (admin.jwks_listen, or a copy of it on any web server), and register that\n\
-         address there.\n"
-    )
-}
-
-/// Writes a file that nobody else can read, not even for a moment.
-fn write(path: &Path, pem: &SecretString, force: bool) -> Result<(), NewKeyError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::AlreadyExists => NewKeyError::Exists(path.to_owned()),
-        _ => NewKeyError::Write {
-            path: path.to_owned(),
-            source,
-        },
-    };
-    if !force {
-        return create(path, pem).map_err(failed);
-    }
-    // Under another name first: whoever reads the old key meanwhile, or a crash, finds a whole one.
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", random::id128()));
-    let new = PathBuf::from(name);
-    let replaced = create(&new, pem).and_then(|()| fs::rename(&new, path));
-    if replaced.is_err() {
-        // Best effort: the error to report is the one above.
-        drop(fs::remove_file(&new));
-    }
-    replaced.map_err(failed)
-}
-
-/// Refuses names that exist, symbolic links included.
-fn create(path: &Path, pem: &SecretString) -> io::Result<()> {
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(pem.expose_secret().as_bytes())?;
-    file.sync_all()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::*;
-
-    fn kid(json: &str) -> String {
-        let set: serde_json::Value = serde_json::from_str(json).unwrap();
-        set["keys"][0]["kid"].as_str().unwrap().to_owned()
-    }
-
-    #[test]
-    fn a_new_key_is_written_for_its_owner_only_and_its_public_half_is_shown() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("key.pem");
-        let output = new(Algorithm::Es256, Some(&path), false, true).unwrap();
-
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        let pem = fs::read_to_string(&path).unwrap();
-        let key = SigningKey::from_pem(&pem.clone().into(), None, None).unwrap();
-        assert_eq!(kid(&output.stdout), key.kid());
-        assert!(output.stderr.contains("private_key_file"));
-        let body = pem.lines().nth(1).unwrap();
-        assert!(!output.stdout.contains(body) && !output.stderr.contains(body));
-    }
-
-    #[test]
-    fn an_existing_file_or_link_is_replaced_only_by_force() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("key.pem");
-        fs::write(&path, "in use").unwrap();
-        let link = directory.path().join("link.pem");
-        symlink(directory.path().join("absent"), &link).unwrap();
-        for existing in [&path, &link] {
-            assert!(matches!(
-                new(Algorithm::EdDsa, Some(existing), false, false),
-                Err(NewKeyError::Exists(_))
-            ));
-        }
-        assert_eq!(fs::read_to_string(&path).unwrap(), "in use");
-
-        new(Algorithm::EdDsa, Some(&path), true, false).unwrap();
-        assert!(fs::read_to_string(&path).unwrap().contains("PRIVATE KEY"));
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn a_private_key_never_goes_to_a_terminal() {
-        assert!(matches!(
-            new(Algorithm::EdDsa, None, false, true),
-            Err(NewKeyError::Terminal)
-        ));
-        let output = new(Algorithm::EdDsa, None, false, false).unwrap();
-        assert!(output.stdout.contains("PRIVATE KEY"));
-        assert!(output.stderr.contains("\"keys\""));
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_written_is_an_error_with_its_cause() {
-        let refused = new(
-            Algorithm::EdDsa,
-            Some(Path::new("/nowhere/key.pem")),
-            false,
-            false,
-        );
-        assert!(matches!(refused, Err(NewKeyError::Write { .. })));
-        let refused = new(
-            Algorithm::EdDsa,
-            Some(Path::new("/nowhere/key.pem")),
-            true,
-            false,
-        );
-        assert!(matches!(refused, Err(NewKeyError::Write { .. })));
-    }
-
-    #[test]
-    fn the_key_set_is_json_with_a_line_end() {
-        let pem = keys::generate(Algorithm::EdDsa).unwrap();
-        let key = Arc::new(SigningKey::from_pem(&pem, None, None).unwrap());
-        let set = jwks([&key, &key]);
-        assert!(set.ends_with("}\n"));
-        assert_eq!(kid(&set), key.kid());
-    }
+    let mut json = serde_json::to_string_pretty(set).expect("a public key set is JSON");
+    json.push('\n');
+    json
 }

@@ -11,8 +11,8 @@ use tracing_subscriber::filter::Targets;
 
 use super::value::{
     FromValue, Text,
-    address::{BaseUrl, Listen, TokenUrl},
-    quantity::{AssertionLifetime, Connections, Period, Size, Timeout, Workers},
+    address::{BaseUrl, JwksUrl, Listen, TokenUrl},
+    quantity::{AssertionLifetime, Connections, MaxAge, Period, Size, Timeout, Workers},
     request::{Methods, Scopes},
     shape::Shape,
     word::{AudienceForm, AuthMethod, Enforce, Grant, Profile, TokenScope},
@@ -157,6 +157,15 @@ keys! {
     "credentials.*.subject": Text;
     /// The file of the private key, PEM: PKCS#8, PKCS#1 or SEC1; RSA, P-256, P-384 or Ed25519.
     "credentials.*.private_key_file": PathBuf;
+    /// In place of private_key_file: a directory of keys that are rotated (`bursar keys rotate`). The name of
+    /// each file, such as 20261127T101500Z.pem, is the moment from which on the key signs.
+    "credentials.*.keys_dir": PathBuf;
+    /// How long the authorization server may use a key set before it fetches it again. A new key is published
+    /// for that long before it signs, an old one that long after.
+    "credentials.*.jwks_max_age": MaxAge = r#""1h""#;
+    /// Where the authorization server fetches the key set: https, or http on loopback. When set, bursar looks
+    /// whether its keys are there before it signs with them.
+    "credentials.*.jwks_url": JwksUrl;
     /// The key's id in the public key set; unless set, its thumbprint (RFC 7638).
     "credentials.*.kid": Text;
     /// What assertions are signed with; unless set, what goes with the key.

@@ -3,6 +3,7 @@
 mod clients;
 mod example;
 mod json_schema;
+mod keys;
 mod listeners;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};

@@ -37,8 +37,10 @@ pub(super) fn authenticate(
             let claims = Claims::of_client(client_id, assertion, now, skew_seconds);
             present(client_id, key.sign(&assertion.typ, &claims), form)?;
         }
-        ClientAuth::PrivateKeyJwt { key, assertion } => {
+        ClientAuth::PrivateKeyJwt { keys, assertion } => {
             let claims = Claims::of_client(client_id, assertion, now, skew_seconds);
+            // Asked each time: the turn of the next key may have come.
+            let key = keys.signing(now.wall);
             present(client_id, key.sign(&assertion.typ, &claims), form)?;
         }
         ClientAuth::None => {
@@ -91,7 +93,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        keys::{Algorithm, HmacKey, SigningKey, generate},
+        keys::{HmacKey, testing::ring},
         oauth::AssertionParams,
     };
 
@@ -208,9 +210,8 @@ mod tests {
 
     #[test]
     fn an_assertion_goes_into_the_form_and_nowhere_else() {
-        let key = SigningKey::from_pem(&generate(Algorithm::EdDsa).unwrap(), None, None).unwrap();
         let (headers, fields) = proof(&ClientAuth::PrivateKeyJwt {
-            key: Arc::new(key),
+            keys: ring(&[0]).0,
             assertion: assertion(),
         });
         assert!(headers.is_empty());
@@ -225,6 +226,37 @@ mod tests {
         assert_eq!(fields[2].0, "client_assertion");
         assert_eq!(fields[2].1.split('.').count(), 3);
         assert_eq!(fields.len(), 3);
+    }
+
+    #[test]
+    fn the_key_whose_turn_it_is_signs_each_assertion() {
+        let change = NOW.wall.as_secs() + 10;
+        let (keys, ids) = ring(&[1_000, change]);
+        let auth = ClientAuth::PrivateKeyJwt {
+            keys: Arc::clone(&keys),
+            assertion: AssertionParams {
+                audience: "https://as.test".to_owned(),
+                audience_as_array: false,
+                lifetime: Duration::from_secs(60),
+                typ: "JWT".to_owned(),
+            },
+        };
+        let kid_at = |now: Moment| {
+            let mut form = Serializer::new(String::new());
+            authenticate("me", &auth, now, 0.0, &mut HeaderMap::new(), &mut form).unwrap();
+            let form = form.finish();
+            let mut fields = url::form_urlencoded::parse(form.as_bytes());
+            let (_, assertion) = fields.find(|(name, _)| name == "client_assertion").unwrap();
+            jsonwebtoken::decode_header(assertion.as_bytes())
+                .unwrap()
+                .kid
+                .unwrap()
+        };
+        assert_eq!(kid_at(NOW), ids[0]);
+        assert_eq!(kid_at(NOW.after(Duration::from_millis(9_999))), ids[0]);
+        assert_eq!(kid_at(NOW.after(Duration::from_secs(10))), ids[1]);
+        // A clock that is set back.
+        assert_eq!(kid_at(NOW), ids[0]);
     }
 
     proptest! {

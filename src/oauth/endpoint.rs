@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    HeaderMap, HeaderValue, Method, Request, Response, Uri,
     header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT},
 };
 use http_body::Body;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use tokio::time::Instant;
 use tower::{
     BoxError, Service, ServiceBuilder, ServiceExt, timeout::error::Elapsed,
@@ -20,12 +20,9 @@ use zeroize::Zeroizing;
 
 use super::{
     Answer, Cause, ClientParams, Failure, TokenSource, Unreachable, answer, client_auth, grant,
-    transport::{ExchangeError, Transport},
+    transport::{ExchangeError, Transport, read_body},
 };
 use crate::{clock::Moment, scope::ScopeSet};
-
-/// The largest body that is read.
-const MAX_BODY: usize = 256 * 1024;
 
 /// The token endpoint of one client.
 ///
@@ -132,6 +129,11 @@ impl TokenEndpoint {
 }
 
 impl TokenSource for TokenEndpoint {
+    fn kid(&self, now: Moment) -> Option<String> {
+        let keys = self.params.keys()?;
+        Some(keys.signing(now.wall).kid().to_owned())
+    }
+
     async fn request(
         &self,
         scopes: Option<&ScopeSet>,
@@ -150,23 +152,6 @@ impl TokenSource for TokenEndpoint {
         .instrument(span)
         .await
     }
-}
-
-/// Reads the body up to its limit. What goes wrong with the body of an error is of no interest: its
-/// status says enough.
-async fn read_body<B>(response: Response<B>) -> Result<Response<Bytes>, BoxError>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    let (head, body) = response.into_parts();
-    let body = match Limited::new(body, MAX_BODY).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) if head.status != StatusCode::OK => Bytes::new(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(ExchangeError::TooLarge.into()),
-        Err(error) => return Err(error),
-    };
-    Ok(Response::from_parts(head, body))
 }
 
 fn cause_of(error: &BoxError, limit: Duration) -> Cause {

@@ -21,12 +21,13 @@ pub(super) fn present(
             form.append_pair("grant_type", "client_credentials");
         }
         Grant::JwtBearer {
-            key,
+            keys,
             subject,
             assertion,
         } => {
             let claims = Claims::about(client_id, subject, assertion, now, skew_seconds);
-            let signed = key
+            let signed = keys
+                .signing(now.wall)
                 .sign(&assertion.typ, &claims)
                 .map_err(|_| Cause::NotSent("the assertion cannot be signed"))?;
             form.append_pair("grant_type", JWT_BEARER);
@@ -38,14 +39,14 @@ pub(super) fn present(
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, sync::Arc, time::Duration};
+    use std::{collections::HashMap, time::Duration};
 
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     use serde_json::Value;
 
     use super::*;
     use crate::{
-        keys::{Algorithm, SigningKey, generate},
+        keys::{Algorithm, SigningKey, generate, testing},
         oauth::AssertionParams,
     };
 
@@ -65,7 +66,7 @@ mod tests {
     fn jwt_bearer() -> Grant {
         let key = SigningKey::from_pem(&generate(Algorithm::EdDsa).unwrap(), None, None).unwrap();
         Grant::JwtBearer {
-            key: Arc::new(key),
+            keys: testing::ring_of(key),
             subject: "service-user".to_owned(),
             assertion: AssertionParams {
                 audience: "https://as.test/token".to_owned(),

@@ -10,19 +10,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
-use tower::Service;
+use tower::{BoxError, Service};
 
 use super::{Cause, Unreachable};
 use crate::dial::{DialError, Dialer};
 
 /// The largest head of an answer.
 const MAX_HEAD: usize = 64 * 1024;
+
+/// The largest body that is read.
+const MAX_BODY: usize = 256 * 1024;
 
 /// Dials, sends, and answers with the head; the body follows.
 #[derive(Clone)]
@@ -92,6 +95,23 @@ async fn exchange(
         incoming,
         _connection: connection,
     }))
+}
+
+/// Reads the body up to its limit. What goes wrong with the body of an error is of no interest: its
+/// status says enough.
+pub(super) async fn read_body<B>(response: Response<B>) -> Result<Response<Bytes>, BoxError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let (head, body) = response.into_parts();
+    let body = match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) if head.status != StatusCode::OK => Bytes::new(),
+        Err(error) if error.is::<LengthLimitError>() => return Err(ExchangeError::TooLarge.into()),
+        Err(error) => return Err(error),
+    };
+    Ok(Response::from_parts(head, body))
 }
 
 pin_project_lite::pin_project! {

@@ -130,6 +130,7 @@ impl<S: TokenSource> Driver<S> {
         drop(cell);
         self.last_request = Some(sent.boot);
         let skew = self.params.skew.seconds().unwrap_or(0.0);
+        let kid = self.source.kid(sent);
         let since = Instant::now();
         let outcome = self.request(sent, skew).await;
         let failure = outcome.as_ref().err().map(|failure| &failure.cause);
@@ -139,7 +140,7 @@ impl<S: TokenSource> Driver<S> {
         };
         match outcome {
             Ok(answer) => self.accept(&cell, answer, sent),
-            Err(failure) => self.give_up(&cell, failure, skew),
+            Err(failure) => self.give_up(&cell, failure, skew, kid.as_deref()),
         }
     }
 
@@ -207,7 +208,7 @@ impl<S: TokenSource> Driver<S> {
         }
     }
 
-    fn give_up(&mut self, cell: &TokenCell, failure: Failure, skew_used: f64) {
+    fn give_up(&mut self, cell: &TokenCell, failure: Failure, skew_used: f64, kid: Option<&str>) {
         self.learn_skew(failure.skew_seconds);
         let now = self.params.clock.now().boot;
         let in_a_row = cell
@@ -230,7 +231,8 @@ impl<S: TokenSource> Driver<S> {
             in_a_row,
             retry_at: now.saturating_add(own.max(told.saturating_add(stretch))),
         };
-        self.journal.failed(&last, now, self.params.skew.seconds());
+        self.journal
+            .failed(&last, now, self.params.skew.seconds(), kid);
         cell.status().send_modify(|status| status.failed(last));
     }
 

@@ -53,8 +53,14 @@ impl Journal {
         }
     }
 
-    /// A token request failed. `skew`: how far our clock is off, as known now.
-    pub fn failed(&mut self, failure: &LastFailure, now: Duration, skew: Option<f64>) {
+    /// A token request failed. `skew`: how far our clock is off, as known now; `kid`: the key that signed it, if one did.
+    pub fn failed(
+        &mut self,
+        failure: &LastFailure,
+        now: Duration,
+        skew: Option<f64>,
+        kid: Option<&str>,
+    ) {
         let credential = &*self.credential;
         let scopes = self.scopes.as_str();
         let LastFailure {
@@ -69,9 +75,13 @@ impl Journal {
             return;
         }
         self.last_said = Some((cause.clone(), now));
-        let hint = hint(cause, skew);
+        // Of no other refusal the key or the clock can be the reason.
+        let is_client_refused = *cause == Cause::Rejected(OAuthError::InvalidClient);
+        let kid = kid.filter(|_| is_client_refused);
+        let clock_skew_seconds = skew.filter(|_| kid.is_some());
+        let hint = hint(cause, skew, kid.is_some());
         if *parked {
-            tracing::error!(target: TARGET, credential, scopes, failures, retry_in_seconds, %cause, hint, "token parked: only a changed configuration can cure this; `bursar check` tells more");
+            tracing::error!(target: TARGET, credential, scopes, failures, retry_in_seconds, %cause, kid, clock_skew_seconds, hint, "token parked: only a changed configuration can cure this; `bursar check` tells more");
         } else {
             tracing::warn!(target: TARGET, credential, scopes, failures, retry_in_seconds, %cause, hint, "token request failed");
         }
@@ -131,13 +141,16 @@ impl Journal {
 }
 
 /// What a person should look at first.
-fn hint(cause: &Cause, skew: Option<f64>) -> Option<&'static str> {
+fn hint(cause: &Cause, skew: Option<f64>, is_signed: bool) -> Option<&'static str> {
     let hint = match cause {
         Cause::Rejected(OAuthError::InvalidClient) if skew.is_some_and(skew::is_large) => {
             "the local clock is far off, and assertions carry its time: set it (NTP); else compare client_id and secret or key with what is registered"
         }
+        Cause::Rejected(OAuthError::InvalidClient) if is_signed => {
+            "see whether the key set that the authorization server fetches holds this kid (`bursar keys list`, `bursar check`), then compare client_id and audience with what is registered there"
+        }
         Cause::Rejected(OAuthError::InvalidClient) => {
-            "compare client_id, secret or key, and audience with what is registered at the authorization server"
+            "compare client_id, secret and audience with what is registered at the authorization server"
         }
         Cause::Rejected(OAuthError::UnauthorizedClient | OAuthError::UnsupportedGrantType) => {
             "let the registration of this client allow the credential's grant and auth_method"
@@ -184,7 +197,7 @@ mod tests {
                     in_a_row,
                     retry_at: now,
                 };
-                journal.failed(&failure, now, None);
+                journal.failed(&failure, now, None, None);
                 worth
             })
             .collect()
@@ -217,7 +230,14 @@ mod tests {
     #[test]
     fn a_refused_client_with_a_clock_far_off_is_told_about_the_clock() {
         let refused = Cause::Rejected(OAuthError::InvalidClient);
-        assert!(hint(&refused, Some(-31.0)).unwrap().contains("clock"));
-        assert!(!hint(&refused, Some(29.0)).unwrap().contains("clock"));
+        assert!(hint(&refused, Some(-31.0), true).unwrap().contains("clock"));
+        assert!(!hint(&refused, Some(29.0), true).unwrap().contains("clock"));
+    }
+
+    #[test]
+    fn a_refused_client_that_signs_is_sent_to_its_key_set_and_no_other_is() {
+        let refused = Cause::Rejected(OAuthError::InvalidClient);
+        assert!(hint(&refused, None, true).unwrap().contains("kid"));
+        assert!(!hint(&refused, None, false).unwrap().contains("kid"));
     }
 }

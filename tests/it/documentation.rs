@@ -163,12 +163,20 @@ fn configurations(page: &Page) -> Vec<String> {
     found
 }
 
-/// Lets every `…_file` name a file in `directory`, with something in it that is good enough.
+/// Lets every `…_file` and `keys_dir` name what is in `directory`, with something in it that is good enough.
 fn with_files(configuration: &str, directory: &Path) -> String {
     let mut text = String::new();
     for line in configuration.lines() {
         let key = line.split('=').next().unwrap_or_default().trim();
         let value = line.split('"').nth(1);
+        if let ("keys_dir", Some(value)) = (key, value) {
+            let path = directory.join(value.trim_start_matches('/'));
+            fs::create_dir_all(&path).unwrap();
+            let key = bursar::keys::generate(bursar::keys::Algorithm::Es256).unwrap();
+            write_private(&path.join("20261127T101500Z.pem"), key.expose_secret());
+            text.push_str(&format!("keys_dir = {path:?}\n"));
+            continue;
+        }
         let (true, Some(value)) = (key.ends_with("_file"), value) else {
             text.push_str(&format!("{line}\n"));
             continue;

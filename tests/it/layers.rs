@@ -28,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
         "tls",
     ],
     &["oauth", "policy"],
-    &["token"],
+    &["publication", "token"],
     &["admin", "proxy"],
     &["config"],
     &["app", "mock"],
@@ -37,6 +37,7 @@ const LAYERS: &[&[&str]] = &[
 
 /// Imports between siblings of one layer that are deliberate, one way only.
 const SIBLINGS: &[(&str, &str)] = &[
+    ("keys", "random"),
     ("keys", "secret"),
     ("problem", "code"),
     ("telemetry", "causes"),

@@ -7,8 +7,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::{
-    admin::{About, AdminState, Phase, ReadyNeeds},
+    admin::{About, AdminState, CurrentKeys, Phase, ReadyNeeds},
     clock::ManualClock,
+    keys::{Algorithm, KeyView, SigningKey, generate, public_key_set},
     secret::AccessKeys,
     telemetry::DropCounter,
     token::{Readiness, TokenView},
@@ -19,7 +20,7 @@ const STATUS: &str = "/api/v1/status";
 const KEY_SET: &str = "/.well-known/jwks.json";
 
 /// A process whose state the test sets.
-struct State(Mutex<(Phase, bool)>);
+struct State(Mutex<(Phase, bool)>, Mutex<Vec<Arc<SigningKey>>>);
 
 impl AdminState for State {
     fn phase(&self) -> Phase {
@@ -35,6 +36,17 @@ impl AdminState for State {
     }
 
     fn tokens(&self) -> Vec<TokenView> {
+        Vec::new()
+    }
+
+    fn key_set(&self) -> CurrentKeys {
+        CurrentKeys {
+            set: public_key_set(&*self.1.lock().unwrap()),
+            max_age: Duration::from_secs(3_600),
+        }
+    }
+
+    fn signing_keys(&self) -> Vec<KeyView> {
         Vec::new()
     }
 
@@ -70,7 +82,7 @@ fn start_with(limits: Limits, control_keys: Option<AccessKeys>) -> Running {
     };
     let listeners = bind(&params).unwrap();
     let addresses = listeners.addresses();
-    let state = Arc::new(State(Mutex::new((Phase::Serving, true))));
+    let state = Arc::new(State(Mutex::new((Phase::Serving, true)), Mutex::default()));
     let admin = Admin::new(
         params,
         Arc::clone(&state) as Arc<dyn AdminState>,
@@ -81,7 +93,6 @@ fn start_with(limits: Limits, control_keys: Option<AccessKeys>) -> Running {
             admin: addresses,
             upstreams: Vec::new(),
         },
-        &[],
         Registry::new(),
         DropCounter::default(),
         Arc::new(ManualClock::new()),
@@ -345,6 +356,28 @@ async fn the_key_set_may_be_cached_and_is_counted() {
     ] {
         assert!(metrics.contains(line), "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_key_that_is_new_or_withdrawn_changes_the_set_and_its_tag() {
+    let running = start();
+    let address = running.addresses.jwks_listen.unwrap();
+    let tag = |answer: &Answer| {
+        let tag = answer
+            .head
+            .lines()
+            .find_map(|line| line.strip_prefix("etag: "));
+        tag.unwrap().to_owned()
+    };
+    let before = get(address, KEY_SET).await;
+    let key = SigningKey::from_pem(&generate(Algorithm::EdDsa).unwrap(), None, None).unwrap();
+    let kid = key.kid().to_owned();
+    running.state.1.lock().unwrap().push(Arc::new(key));
+    let after = get(address, KEY_SET).await;
+    assert!(!before.body.contains(&kid) && after.body.contains(&kid));
+    assert_ne!(tag(&before), tag(&after));
+    running.state.1.lock().unwrap().clear();
+    assert_eq!(tag(&get(address, KEY_SET).await), tag(&before));
 }
 
 #[tokio::test]

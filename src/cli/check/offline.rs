@@ -1,11 +1,13 @@
 //! What can be checked without sending anything: the configuration, its files, its keys.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use super::report::{Category, Check, Report};
 use crate::{
     cli::exit::Exit,
+    clock::{Clock as _, SystemClock},
     config::{Loaded, Problem, Problems},
+    keys::KeyRing,
     oauth::{BasicEncoding, ClientAuth, ClientParams, Grant},
     token::{Credential, Source},
 };
@@ -123,15 +125,28 @@ fn details(client: &ClientParams) -> String {
             BasicEncoding::Raw => ", pair as it is",
         });
     }
-    if let Some(key) = client.signing_key() {
-        let (algorithm, kid) = (key.algorithm().as_str(), key.kid());
-        text.push_str(&format!(", key {algorithm} kid {kid}"));
+    if let Some(keys) = client.keys() {
+        text.push_str(&describe_keys(keys, SystemClock.now().wall));
     }
     if let Some(assertion) = client.assertion() {
         text.push_str(&format!(", aud {}", assertion.audience));
     }
     if let Grant::JwtBearer { subject, .. } = &client.grant {
         text.push_str(&format!(", sub {subject}"));
+    }
+    text
+}
+
+/// The key that signs, and the one that follows it.
+fn describe_keys(keys: &KeyRing, now: Duration) -> String {
+    let key = keys.signing(now);
+    let mut text = format!(", key {} kid {}", key.algorithm(), key.kid());
+    let views = keys.views(now);
+    if let Some(next) = views.iter().find(|view| view.state == "next") {
+        text.push_str(&format!(
+            ", from {} on key {} kid {}",
+            next.start, next.algorithm, next.kid
+        ));
     }
     text
 }

@@ -71,6 +71,8 @@ problem_codes! {
     ProtocolField = "BUR1208";
     /// A credential that no upstream uses (a warning).
     UnusedCredential = "BUR1209";
+    /// A directory of keys, or the name of a file in it.
+    KeysDirectory = "BUR1210";
     /// No upstream at all, or one without any route.
     NothingAllowed = "BUR1301";
     /// `credential` names none.

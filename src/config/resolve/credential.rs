@@ -1,6 +1,7 @@
 //! `[credentials.NAME]`.
 
 mod client;
+mod keys;
 mod profile;
 
 use std::{

@@ -1,6 +1,10 @@
 //! The files that settings name: secrets and certificates.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::{
     config::{
@@ -8,7 +12,12 @@ use crate::{
         reader::{Reader, Table},
         value::{Fault, check_secret, secret_file},
     },
-    secret::{self, AccessKeys, ExposeSecret, SecretFiles, SecretString},
+    keys::{
+        Algorithm, SigningKey,
+        directory::{self, KeyFileError},
+        timeline::Turn,
+    },
+    secret::{self, AccessKeys, ExposeSecret, SecretFile, SecretFiles, SecretString},
     tls::{self, TlsError, Trust},
 };
 
@@ -34,7 +43,7 @@ impl Files {
         table: &Table,
         key: &str,
     ) -> Option<SecretString> {
-        let secret = self.lines(reader, table, key)?;
+        let secret = self.whole(reader, table, key)?.secret;
         if let Err(reason) = check_secret(secret.expose_secret()) {
             let fault = Fault::new(
                 ProblemCode::SecretUnusable,
@@ -47,26 +56,36 @@ impl Files {
         Some(secret)
     }
 
-    /// The same for a secret of several lines, such as a PEM key.
-    pub(super) fn lines(
+    /// The same for a secret of several lines, such as a PEM key, with what is known of its file.
+    pub(super) fn whole(
         &self,
         reader: &mut Reader,
         table: &Table,
         key: &str,
-    ) -> Option<SecretString> {
+    ) -> Option<SecretFile> {
         let path = path(reader, table, key)?;
         match secret::read_with_exposure(&path, self.rule) {
             Ok(file) => {
                 if let Some(exposure) = &file.exposure {
                     reader.fault(table, key, secret_file(exposure).warning());
                 }
-                Some(file.secret)
+                Some(file)
             }
             Err(error) => {
                 reader.fault(table, key, secret_file(&error));
                 None
             }
         }
+    }
+
+    /// The secret of several lines alone.
+    pub(super) fn lines(
+        &self,
+        reader: &mut Reader,
+        table: &Table,
+        key: &str,
+    ) -> Option<SecretString> {
+        self.whole(reader, table, key).map(|file| file.secret)
     }
 
     /// The keys in the file that `key` names, if it is set. The outer `None`: a problem was noted.
@@ -94,6 +113,31 @@ impl Files {
                      key that it replaces",
                 );
                 reader.fault(table, key, fault);
+                None
+            }
+        }
+    }
+
+    /// The keys in the directory that `key` names, and that directory.
+    pub(super) fn keys(
+        &self,
+        reader: &mut Reader,
+        table: &Table,
+        key: &str,
+        algorithm: Option<Algorithm>,
+    ) -> Option<(PathBuf, Vec<Turn<Arc<SigningKey>>>)> {
+        let path = path(reader, table, key)?;
+        match directory::read(&path, self.rule, algorithm) {
+            Ok(found) => {
+                for exposure in &found.exposures {
+                    reader.fault(table, key, secret_file(exposure).warning());
+                }
+                Some((path, found.keys))
+            }
+            Err(errors) => {
+                for error in &errors {
+                    reader.fault(table, key, key_file(error, &path));
+                }
                 None
             }
         }
@@ -135,6 +179,31 @@ impl Files {
 fn path(reader: &mut Reader, table: &Table, key: &str) -> Option<PathBuf> {
     let path = reader.get::<PathBuf>(table, key)?;
     Some(reader.directory(table, key).join(path))
+}
+
+/// What to say of a file in the directory of keys at `directory`, or of the directory.
+fn key_file(error: &KeyFileError, directory: &Path) -> Fault {
+    let directory = directory.display();
+    let help = match error {
+        KeyFileError::File(error) => return secret_file(error),
+        KeyFileError::Key { .. } => {
+            return Fault::new(
+                ProblemCode::KeyUnusable,
+                error.to_string(),
+                "`bursar keys rotate` makes keys that fit; RSA (2048 bits or more), P-256, P-384 and Ed25519 keys in PEM will do",
+            );
+        }
+        KeyFileError::Name(_) => {
+            "name each key after the second (UTC) from which on it signs, as in 20261127T101500Z.pem; move files that are no keys elsewhere".to_owned()
+        }
+        KeyFileError::Twice { .. } => {
+            "keep the one under which it began to sign, and delete the other".to_owned()
+        }
+        _ => format!(
+            "check the name, and that it is mounted; `bursar keys new --dir {directory}` makes it with a first key"
+        ),
+    };
+    Fault::new(ProblemCode::KeysDirectory, error.to_string(), help)
 }
 
 fn ca_fault(error: &TlsError) -> Fault {

@@ -156,7 +156,7 @@ fn jwt_bearer_needs_a_key_and_nothing_else_and_speaks_of_the_client_unless_told_
     assert_eq!(subject(client(&loaded)), "bursar");
     assert_eq!(loaded.config.credentials[0].grant, "jwt_bearer");
     assert_eq!(loaded.config.credentials[0].auth_method, "none");
-    assert!(client(&loaded).signing_key().is_some());
+    assert!(client(&loaded).keys().is_some());
 
     let told = sound(&with(&[grant, URL, &key, r#"subject = "her""#]), &[]);
     assert_eq!(subject(client(&told)), "her");

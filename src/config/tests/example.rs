@@ -1,6 +1,6 @@
 //! `config.example.toml` cannot rot: it documents every key, with the defaults that the code has.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use figment::value::{Dict, Value};
 
@@ -13,7 +13,7 @@ use crate::{
         tree::KeyPath,
         value::to_toml,
     },
-    keys::{self, Algorithm},
+    keys::{self, Algorithm, KeyStart, directory::KeyDirectory},
     secret::ExposeSecret,
 };
 
@@ -24,13 +24,13 @@ fn the_example_is_sound_when_every_key_is_uncommented() {
     let directory = tempfile::tempdir().unwrap();
     let text = all_keys(directory.path());
     let loaded = sound(&text, &[]);
-    assert_eq!(loaded.config.credentials.len(), 7);
+    assert_eq!(loaded.config.credentials.len(), 8);
     assert_eq!(loaded.config.upstreams.len(), 2);
     // Credentials that only show their keys are not used.
     for warning in &loaded.warnings {
         assert_eq!(warning.code(), ProblemCode::UnusedCredential, "{warning:?}");
     }
-    assert_eq!(loaded.warnings.len(), 5);
+    assert_eq!(loaded.warnings.len(), 6);
 }
 
 #[test]
@@ -138,6 +138,11 @@ pub(super) fn all_keys(directory: &Path) -> String {
     write_secret(&directory.join("d2l.pem"), ec.expose_secret());
     let rsa = keys::generate(Algorithm::Ps256).unwrap();
     write_secret(&directory.join("by-key.pem"), rsa.expose_secret());
+    let keys_dir = KeyDirectory::open_or_make(&directory.join("keys")).unwrap();
+    let first = keys::generate(Algorithm::EdDsa).unwrap();
+    keys_dir
+        .add(KeyStart::at(Duration::from_secs(1_795_774_500)), &first)
+        .unwrap();
     write_secret(&directory.join("dap-secret"), "s3cret\n");
     write_secret(&directory.join("token"), "abc.def\n");
     write_secret(&directory.join("control-key"), "0123456789abcdef\n");

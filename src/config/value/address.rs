@@ -158,26 +158,61 @@ impl FromValue for TokenUrl {
 
     fn from_value(value: &Value) -> Result<Self, Fault> {
         let text = string(value, r#"a URL such as "https://auth.example/token""#)?;
-        let url = parse(text)?;
-        let origin = origin(&url)?;
-        if !origin.tls && !is_loopback(&url) {
-            return Err(Fault::new(
+        let fault = || {
+            Fault::new(
                 ProblemCode::PlainHttp,
                 "would send the client's credentials unencrypted",
                 "write https://; only a token endpoint on loopback may be plain http",
-            ));
-        }
-        let path = url.query().map_or_else(
-            || url.path().to_owned(),
-            |query| format!("{}?{query}", url.path()),
-        );
-        let path = PathAndQuery::from_str(&path).map_err(|_| not_a_url(text))?;
+            )
+        };
+        let (origin, path) = secured(text, fault)?;
         Ok(Self {
             text: text.to_owned(),
             origin,
             path,
         })
     }
+}
+
+/// Where a key set is published: `https`, or plain on this machine.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct JwksUrl {
+    /// The origin.
+    pub(in crate::config) origin: Origin,
+    /// Path and query.
+    pub(in crate::config) path: PathAndQuery,
+}
+
+impl FromValue for JwksUrl {
+    const SHAPE: Shape = Shape::Text(shape::URL);
+
+    fn from_value(value: &Value) -> Result<Self, Fault> {
+        let text = string(value, r#"a URL such as "https://keys.example/jwks.json""#)?;
+        let fault = || {
+            Fault::new(
+                ProblemCode::PlainHttp,
+                "would let anybody on the way put keys of their own in the place of the published ones",
+                "write https://; only a key set on loopback may be served over plain http",
+            )
+        };
+        let (origin, path) = secured(text, fault)?;
+        Ok(Self { origin, path })
+    }
+}
+
+/// Origin and path of a URL that is `https`, or on this machine; else `fault`.
+fn secured(text: &str, fault: impl Fn() -> Fault) -> Result<(Origin, PathAndQuery), Fault> {
+    let url = parse(text)?;
+    let origin = origin(&url)?;
+    if !origin.tls && !is_loopback(&url) {
+        return Err(fault());
+    }
+    let path = url.query().map_or_else(
+        || url.path().to_owned(),
+        |query| format!("{}?{query}", url.path()),
+    );
+    let path = PathAndQuery::from_str(&path).map_err(|_| not_a_url(text))?;
+    Ok((origin, path))
 }
 
 fn parse(text: &str) -> Result<Url, Fault> {

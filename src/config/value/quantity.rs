@@ -56,6 +56,9 @@ fn duration(value: &Value) -> Result<Duration, Fault> {
     })
 }
 
+/// How long an AS may use a key set before it fetches it again.
+pub(in crate::config) type MaxAge = Within<1_000, 604_800>;
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) struct Size(pub(in crate::config) u64);

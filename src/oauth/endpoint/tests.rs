@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::header::{AUTHORIZATION, DATE, RETRY_AFTER};
+use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower_test::mock::{self, Mock};
 
@@ -35,7 +36,7 @@ fn basic() -> ClientAuth {
 fn private_key_jwt() -> ClientAuth {
     let pem = keys::generate(Algorithm::Es256).unwrap();
     ClientAuth::PrivateKeyJwt {
-        key: Arc::new(SigningKey::from_pem(&pem, None, None).unwrap()),
+        keys: keys::testing::ring_of(SigningKey::from_pem(&pem, None, None).unwrap()),
         assertion: AssertionParams {
             audience: "https://as.test/token".to_owned(),
             audience_as_array: false,
@@ -65,6 +66,7 @@ fn params(auth: ClientAuth, port: u16) -> ClientParams {
         token_headers: HeaderMap::new(),
         timeout,
         scope_source: ScopeSource::Answer,
+        key_set: None,
     }
 }
 

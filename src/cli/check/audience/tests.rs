@@ -53,7 +53,7 @@ fn the_other_one_of_two_is_tried_and_only_for_brightspace() {
 fn the_other_audience_goes_into_each_assertion_of_the_client() {
     let mut both = client(8443, TOKEN_URL);
     both.grant = Grant::JwtBearer {
-        key: Arc::clone(both.signing_key().unwrap()),
+        keys: Arc::clone(both.keys().unwrap()),
         subject: "her".to_owned(),
         assertion: both.assertion().unwrap().clone(),
     };
@@ -81,7 +81,7 @@ pub(in crate::cli::check) fn client(port: u16, audience: &str) -> ClientParams {
         client_id: "app".to_owned(),
         grant: Grant::ClientCredentials,
         auth: ClientAuth::PrivateKeyJwt {
-            key: Arc::new(key),
+            keys: keys::testing::ring_of(key),
             assertion: AssertionParams {
                 audience: audience.to_owned(),
                 audience_as_array: false,
@@ -103,5 +103,6 @@ pub(in crate::cli::check) fn client(port: u16, audience: &str) -> ClientParams {
         token_headers: http::HeaderMap::new(),
         timeout: Duration::from_secs(10),
         scope_source: ScopeSource::AnswerOrToken,
+        key_set: None,
     }
 }

@@ -4,7 +4,7 @@ mod proof;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Files;
+use super::{Files, keys};
 use crate::{
     config::{
         problem::ProblemCode,
@@ -75,11 +75,17 @@ pub(super) fn client(
     }
     let id = client_id.as_ref().map(|id| id.0.as_str());
     let proof = proof::proof(reader, files, table, profile, grant, id, url.as_ref());
+    let timeout = reader.get::<Timeout>(table, "timeout").map(|limit| limit.0);
+    // Only a client that signs has a key set; with another one the setting has no effect, and is told to have none.
+    let signs = proof.as_ref().is_none_or(proof::Proof::signs);
+    let key_set = match signs {
+        true => keys::key_set(reader, files, table, timeout),
+        false => Ok(None),
+    };
     let token_params = token_params(reader, table);
     let token_headers = token_headers(reader, table);
-    let timeout = reader.get::<Timeout>(table, "timeout");
 
-    let (url, timeout, proof) = (url?, timeout?.0, proof?);
+    let (url, timeout, proof) = (url?, timeout?, proof?);
     let tls = match url.origin.tls {
         true => Some(files.tls(reader, table, false)?),
         false => None,
@@ -98,6 +104,7 @@ pub(super) fn client(
         token_headers: token_headers?,
         timeout,
         scope_source: profile.scope_source(),
+        key_set: key_set.ok()?,
     };
     Some((params, proof.method))
 }

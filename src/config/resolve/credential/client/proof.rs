@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use figment::value::Value;
 
-use super::super::{Files, one_of_two};
+use super::super::{Files, keys, one_of_two};
 use crate::{
     config::{
         problem::ProblemCode,
@@ -16,7 +16,7 @@ use crate::{
             word::{AudienceForm, AuthMethod, Grant, Profile},
         },
     },
-    keys::{Algorithm, HmacKey, SigningKey},
+    keys::HmacKey,
     oauth::{self, AssertionParams, ClientAuth},
     secret::SecretString,
 };
@@ -26,6 +26,14 @@ pub(super) struct Proof {
     pub(super) grant: oauth::Grant,
     pub(super) auth: ClientAuth,
     pub(super) method: AuthMethod,
+}
+
+impl Proof {
+    /// Whether a private key has a part in it.
+    pub(super) const fn signs(&self) -> bool {
+        matches!(self.grant, oauth::Grant::JwtBearer { .. })
+            || matches!(self.auth, ClientAuth::PrivateKeyJwt { .. })
+    }
 }
 
 pub(super) fn proof(
@@ -47,8 +55,12 @@ pub(super) fn proof(
     let asserts = signs || method == AuthMethod::ClientSecretJwt;
 
     // A client assertion and the assertion of the grant have one key and one set of settings: both go to the same server.
-    let key = signs.then(|| signing_key(reader, files, table));
     let params = asserts.then(|| assertion(reader, table, profile, url));
+    let keys = signs.then(|| {
+        let lifetime = params.as_ref().and_then(Option::as_ref);
+        let terms = keys::terms(reader, table, lifetime.map(|params| params.lifetime));
+        keys::key_ring(reader, files, table, terms)
+    });
     let subject = is_jwt_bearer.then(|| subject(reader, table, client_id));
     let auth = match method {
         AuthMethod::ClientSecretBasic => {
@@ -66,15 +78,15 @@ pub(super) fn proof(
                 .map(|(key, assertion)| ClientAuth::SecretJwt { key, assertion })
         }
         AuthMethod::PrivateKeyJwt => {
-            let key = key.clone().flatten();
-            key.zip(params.clone().flatten())
-                .map(|(key, assertion)| ClientAuth::PrivateKeyJwt { key, assertion })
+            let keys = keys.clone().flatten();
+            keys.zip(params.clone().flatten())
+                .map(|(keys, assertion)| ClientAuth::PrivateKeyJwt { keys, assertion })
         }
         AuthMethod::None => Some(ClientAuth::None),
     };
     let grant = if is_jwt_bearer {
         oauth::Grant::JwtBearer {
-            key: key??,
+            keys: keys??,
             subject: subject??,
             assertion: params??,
         }
@@ -104,8 +116,8 @@ fn auth_method(
     };
     let method = reader.get_or(table, "auth_method", preset);
     if method.is_none() && !table.has("auth_method") {
-        let help = if table.has("private_key_file") {
-            r#"set auth_method = "private_key_jwt", which goes with private_key_file"#
+        let help = if table.has("private_key_file") || table.has("keys_dir") {
+            r#"set auth_method = "private_key_jwt", which goes with private keys"#
         } else {
             r#"set it to "client_secret_basic" or "client_secret_post" (with client_secret_file), or to "private_key_jwt" (with private_key_file), whichever was registered"#
         };
@@ -178,30 +190,4 @@ fn subject(reader: &mut Reader, table: &Table, client_id: Option<&str>) -> Optio
     });
     let subject = reader.get_or::<Text>(table, "subject", default);
     subject.map(|subject| subject.0)
-}
-
-fn signing_key(reader: &mut Reader, files: &Files, table: &Table) -> Option<Arc<SigningKey>> {
-    let kid = reader.get::<Text>(table, "kid").map(|kid| kid.0);
-    let algorithm = reader.get::<Algorithm>(table, "signing_alg");
-    if !table.has("private_key_file") {
-        reader.missing(
-            table,
-            "private_key_file",
-            "name a file with a private key in PEM; `bursar keys new` makes one",
-        );
-        return None;
-    }
-    let pem = files.lines(reader, table, "private_key_file")?;
-    match SigningKey::from_pem(&pem, algorithm, kid) {
-        Ok(key) => Some(Arc::new(key)),
-        Err(error) => {
-            let fault = Fault::new(
-                ProblemCode::KeyUnusable,
-                error.to_string(),
-                "`bursar keys new` makes a key that fits; RSA (2048 bits or more), P-256, P-384 and Ed25519 keys in PEM will do",
-            );
-            reader.fault(table, "private_key_file", fault);
-            None
-        }
-    }
 }
