@@ -22,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, About, Admin, AdminError, AdminState, CurrentKeys, Phase, UpstreamAbout},
     clock::Clock,
-    config::{Loaded, UpstreamConfig},
+    config::{CredentialUse, Loaded, UpstreamConfig},
     keys::KeyView,
     policy::Policy,
     proxy::{
-        Proxy, Upstream,
+        Proxy, TokensOf, Upstream,
         listener::{Listeners, bind, serve},
         metrics::{ProxyMetrics, UpstreamLabels},
     },
@@ -234,24 +234,27 @@ fn open(upstream: UpstreamConfig, brokers: &Brokers) -> Result<Arc<Upstream>, Ap
     let UpstreamConfig {
         params,
         policy,
-        credential,
-        ask,
+        tokens,
+        route_tokens,
     } = upstream;
     let policy =
         Policy::build(&policy).map_err(|_problems| AppError::Policy(Arc::clone(&params.name)))?;
-    let broker = brokers.broker(&credential, ask);
+    let open = |CredentialUse { credential, ask }| TokensOf {
+        credential: Arc::clone(&credential.name),
+        broker: brokers.broker(&credential, ask),
+    };
     Ok(Arc::new(Upstream {
         params,
         policy,
-        credential: Arc::clone(&credential.name),
-        broker,
+        tokens: open(tokens),
+        route_tokens: route_tokens.into_iter().map(open).collect(),
     }))
 }
 
 fn labels(upstream: &Upstream) -> UpstreamLabels<'_> {
     UpstreamLabels {
         name: &upstream.params.name,
-        credential: &upstream.credential,
+        mode: upstream.policy.mode(),
         routes: upstream.policy.labels(),
         explicit: upstream.policy.explicit_labels(),
     }
@@ -263,7 +266,13 @@ fn describe(upstream: &Upstream) -> UpstreamAbout {
     UpstreamAbout {
         name: upstream.params.name.to_string(),
         base_url: format!("{scheme}://{}", origin.authority()),
-        credential: upstream.credential.to_string(),
+        credential: upstream.tokens.credential.to_string(),
+        route_credentials: upstream
+            .route_tokens
+            .iter()
+            .map(|tokens| tokens.credential.to_string())
+            .collect(),
+        mode: upstream.policy.mode().as_str(),
     }
 }
 

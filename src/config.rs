@@ -79,8 +79,23 @@ pub struct UpstreamConfig {
     pub params: UpstreamParams,
     /// The policy was built from this once already, so building it again cannot fail.
     pub policy: PolicySpec,
-    /// Its credential.
+    /// Its own credential.
+    pub tokens: CredentialUse,
+    /// Those that its routes name, in the order of [`Policy::route_credentials`](crate::policy::Policy::route_credentials).
+    pub route_tokens: Vec<CredentialUse>,
+}
+
+/// A credential and what an upstream asks it for.
+pub struct CredentialUse {
+    /// The credential.
     pub credential: Arc<Credential>,
-    /// What it asks that for.
+    /// What it is asked for.
     pub ask: Ask,
+}
+
+impl UpstreamConfig {
+    /// All its credentials, its own first.
+    pub fn credentials(&self) -> impl Iterator<Item = &CredentialUse> {
+        std::iter::once(&self.tokens).chain(&self.route_tokens)
+    }
 }

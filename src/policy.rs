@@ -6,7 +6,11 @@
 //! The decision, in this order: the path has one reading (`path`), no `deny` route matches, the most
 //! specific route is found (`table`), its query rules hold (`query`), the allowlist covers its scopes; and
 //! later, when the token is at hand, what was granted covers them too ([`Permit::check_granted`]).
+//!
+//! In report mode ([`Mode::Report`]) what has no route, or lacks scopes, gets a permit all the same, one that says what
+//! enforcing would have done ([`Permit::reported`]). It too is made here alone.
 
+mod ask;
 mod build;
 mod catalogue;
 mod denial;
@@ -32,8 +36,8 @@ pub use explain::{Cover, Explanation};
 pub use path::{CanonicalPath, PathProblem, Server};
 use query::{Parameters, QueryProblem};
 pub use requirement::Requirement;
-pub use route::{Origin, Route};
-pub use spec::{PolicyProblem, PolicyProblemKind, PolicySpec, RouteSpec};
+pub use route::{CredentialChoice, Origin, Route};
+pub use spec::{Mode, PolicyProblem, PolicyProblemKind, PolicySpec, RouteSpec};
 use table::{Found, Table};
 use template::Template;
 pub use template::TemplateError;
@@ -42,11 +46,17 @@ pub use template::TemplateError;
 /// field line.
 pub const MAX_ASK: usize = 7500;
 
+/// The label of what has no route.
+pub const UNMATCHED: &str = "_unmatched";
+
 /// The policy of one upstream, ready to decide.
 pub struct Policy {
+    mode: Mode,
     catalogue: Catalogue,
     allowlist: ScopeSet,
-    ask: ScopeSet,
+    /// What the upstream's own credential is to ask for.
+    ask: Arc<ScopeSet>,
+    route_credentials: Vec<RouteCredential>,
     /// Query parameters that are cut out before anything is decided.
     removed: Parameters,
     /// By the numbers in `allow` and `deny`.
@@ -57,8 +67,19 @@ pub struct Policy {
     sensitive: Table,
     sensitive_templates: Vec<Template>,
     fallback: Option<Arc<Route>>,
+    /// What report mode lets through without a route.
+    unmatched: Arc<Route>,
     labels: Vec<Arc<str>>,
     explicit_labels: usize,
+}
+
+/// A credential that routes name for themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteCredential {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// What it is to ask for: the scopes of the routes that name it.
+    pub scopes: Arc<ScopeSet>,
 }
 
 /// Proof that the policy allows a request: its route, and exactly the bytes that may be sent.
@@ -66,6 +87,16 @@ pub struct Policy {
 pub struct Permit {
     route: Arc<Route>,
     target: PathAndQuery,
+    mode: Mode,
+    reported: Option<Box<Reported>>,
+}
+
+/// What report mode let through.
+#[derive(Clone, Debug)]
+struct Reported {
+    denial: Denial,
+    /// No narrower set is known to be right.
+    needed: Arc<ScopeSet>,
 }
 
 impl Policy {
@@ -75,7 +106,7 @@ impl Policy {
     ///
     /// Every problem of the routes at once.
     pub fn build(spec: &PolicySpec) -> Result<Self, Vec<PolicyProblem>> {
-        Builder::new(spec.catalogue, &spec.allowlist).build(spec)
+        Builder::new(spec).build(spec)
     }
 
     /// Decides about one request by its method and its target in origin-form (`/path?query`).
@@ -92,7 +123,14 @@ impl Policy {
             Some((path, query)) => (path, Some(query)),
             None => (target.as_str(), None),
         };
-        let route = self.route(method, path)?;
+        let mut lifted = None;
+        let route = match self.route(method, path) {
+            Ok(route) => route,
+            Err(refusal) => {
+                lifted = Some(self.lift(refusal)?);
+                &self.unmatched
+            }
+        };
         let refuse = |why| Refusal {
             route: Some(route),
             why,
@@ -104,11 +142,35 @@ impl Policy {
             None => target.clone(),
         };
         if !route.missing.is_empty() {
-            return Err(refuse(Why::NotAllowed(route.missing.clone())));
+            lifted = Some(self.lift(refuse(Why::NotAllowed(route.missing.clone())))?);
         }
         Ok(Permit {
             route: Arc::clone(route),
             target,
+            mode: self.mode,
+            reported: lifted.map(|refusal| self.report(refusal, route)),
+        })
+    }
+
+    /// A refusal that the mode turns into a report; any other stays one.
+    fn lift<'a>(&self, refusal: Refusal<'a>) -> Result<Refusal<'a>, Refusal<'a>> {
+        match self.mode {
+            Mode::Report if refusal.is_relaxed_by_report() => Ok(refusal),
+            Mode::Report | Mode::Enforce => Err(refusal),
+        }
+    }
+
+    fn report(&self, refusal: Refusal<'_>, route: &Route) -> Box<Reported> {
+        let needed = match route.credential {
+            CredentialChoice::Upstream => &self.ask,
+            CredentialChoice::Route(number) => self
+                .route_credentials
+                .get(number)
+                .map_or(&self.ask, |credential| &credential.scopes),
+        };
+        Box::new(Reported {
+            denial: refusal.into(),
+            needed: Arc::clone(needed),
         })
     }
 
@@ -185,11 +247,24 @@ impl Policy {
         }
     }
 
+    /// What becomes of requests that it does not allow.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// The allowlist as the AS is to be asked for it: wildcards of `url:` scopes expanded over the
-    /// scopes of all routes, scopes that never go to the AS (`dap:…`) left out.
+    /// scopes of all routes, scopes that never go to the AS (`dap:…`) left out, and those that only routes with a
+    /// credential of their own use.
     #[must_use]
     pub fn scopes_to_ask(&self) -> &ScopeSet {
         &self.ask
+    }
+
+    /// The credentials that routes name for themselves, in the order in which they first do.
+    #[must_use]
+    pub fn route_credentials(&self) -> &[RouteCredential] {
+        &self.route_credentials
     }
 
     /// Checks that [`scopes_to_ask`](Self::scopes_to_ask) fits where it is going; to be called where it
@@ -207,7 +282,7 @@ impl Policy {
             route: None,
             kind: PolicyProblemKind::AskTooLong {
                 bytes,
-                groups: build::bytes_by_group(&self.ask),
+                groups: ask::bytes_by_group(&self.ask),
             },
         })
     }
@@ -238,27 +313,44 @@ impl Permit {
         &self.target
     }
 
-    /// The smallest scope set a token for this request needs (of `any_scope`, the first that the
-    /// allowlist covers). Scopes that never go to the AS are not in it.
+    /// What enforcing would have said, where report mode lets the request through.
     #[must_use]
-    pub fn needed(&self) -> &ScopeSet {
-        &self.route.grant.needed
+    pub fn reported(&self) -> Option<&Denial> {
+        self.reported.as_ref().map(|reported| &reported.denial)
     }
 
-    /// Checks what the AS really granted.
+    /// The smallest scope set a token for this request needs (of `any_scope`, the first that the
+    /// allowlist covers). Scopes that never go to the AS are not in it. Of a reported request: all that its credential
+    /// asks for, and never what the allowlist lacks.
+    #[must_use]
+    pub fn needed(&self) -> &ScopeSet {
+        match &self.reported {
+            None => &self.route.grant.needed,
+            Some(reported) => &reported.needed,
+        }
+    }
+
+    /// Checks what the AS really granted. In report mode the LMS decides: then the denial is only to be noted.
     ///
     /// # Errors
     ///
     /// `insufficient_scope`, naming what the granted scopes lack.
-    pub fn check_granted(&self, granted: &ScopeSet) -> Result<(), Denial> {
+    pub fn check_granted(&self, granted: &ScopeSet) -> Result<Option<Denial>, Denial> {
+        if self.reported.is_some() {
+            return Ok(None);
+        }
         let missing = self.route.grant.missing(granted);
         if missing.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        Err(Denial::from(Refusal {
+        let denial = Denial::from(Refusal {
             route: Some(&self.route),
             why: Why::NotGranted(missing),
-        }))
+        });
+        match self.mode {
+            Mode::Enforce => Err(denial),
+            Mode::Report => Ok(Some(denial)),
+        }
     }
 }
 

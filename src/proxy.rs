@@ -45,7 +45,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use crate::{
     clock::Clock,
     dial::Dialer,
-    policy::{Catalogue, Policy},
+    policy::{Catalogue, CredentialChoice, Permit, Policy},
     secret::AccessKeys,
     token::Broker,
 };
@@ -125,10 +125,38 @@ pub struct Upstream {
     pub params: UpstreamParams,
     /// Its policy.
     pub policy: Policy,
-    /// The name of its credential, for logs.
-    pub credential: Arc<str>,
     /// Its tokens.
+    pub tokens: TokensOf,
+    /// The tokens of the routes with a credential of their own, in the order of
+    /// [`Policy::route_credentials`].
+    pub route_tokens: Vec<TokensOf>,
+}
+
+/// The tokens of one credential of an upstream.
+pub struct TokensOf {
+    /// The credential's name, for logs and metrics.
+    pub credential: Arc<str>,
+    /// The tokens.
     pub broker: Arc<Broker>,
+}
+
+impl Upstream {
+    /// The tokens for a permitted request; `None`, which cannot be, must let nothing leave.
+    fn tokens_for(&self, permit: &Permit) -> Option<&TokensOf> {
+        match permit.route().credential {
+            CredentialChoice::Upstream => Some(&self.tokens),
+            CredentialChoice::Route(number) => self.route_tokens.get(number),
+        }
+    }
+
+    /// The name of the credential that a route names, or of the upstream's own.
+    fn credential(&self, choice: CredentialChoice) -> &Arc<str> {
+        let of_route = match choice {
+            CredentialChoice::Upstream => None,
+            CredentialChoice::Route(number) => self.route_tokens.get(number),
+        };
+        &of_route.unwrap_or(&self.tokens).credential
+    }
 }
 
 /// What all workers share.

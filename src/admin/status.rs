@@ -31,6 +31,10 @@ pub struct UpstreamAbout {
     pub base_url: String,
     /// The name of its credential.
     pub credential: String,
+    /// The names of those that routes have for themselves.
+    pub route_credentials: Vec<String>,
+    /// `enforce` or `report`.
+    pub mode: &'static str,
 }
 
 /// The document.

@@ -7,7 +7,7 @@ use http::{Method, Uri};
 use super::{Exit, output};
 use crate::{
     config::{Config, UpstreamConfig},
-    policy::{Cover, Explanation, Origin, Policy, Requirement, Route},
+    policy::{Cover, CredentialChoice, Explanation, Origin, Policy, Requirement, Route},
     scope::Scope,
 };
 use select::{NoUpstream, upstream};
@@ -52,11 +52,11 @@ pub(super) fn test(config: &Config, method: &str, url: &str) -> Exit {
         upstream.params.name,
         upstream.params.dialer.origin.authority()
     );
-    let verdict = verdict(&explanation, &upstream.params.name);
-    let exit = if explanation.decision.is_ok() {
-        Exit::Done
-    } else {
-        Exit::Refused
+    let verdict = verdict(&explanation, &policy, &upstream.params.name);
+    // What the policy says, whatever the mode: a script that asks wants to know before the mode changes.
+    let exit = match &explanation.decision {
+        Ok(permit) if permit.reported().is_none() => Exit::Done,
+        _ => Exit::Refused,
     };
     Exit::worst([output::print(&format!("{head}{verdict}")), exit])
 }
@@ -75,7 +75,7 @@ fn build(upstream: &UpstreamConfig) -> Result<Policy, ()> {
     })
 }
 
-fn verdict(explanation: &Explanation, upstream: &str) -> String {
+fn verdict(explanation: &Explanation, policy: &Policy, upstream: &str) -> String {
     let mut text = String::new();
     if let Some(route) = &explanation.route {
         text.push_str(&format!(
@@ -85,16 +85,30 @@ fn verdict(explanation: &Explanation, upstream: &str) -> String {
             from(route.origin)
         ));
         text.push_str(&needs(route, &explanation.scopes));
+        if let CredentialChoice::Route(number) = route.credential
+            && let Some(own) = policy.route_credentials().get(number)
+        {
+            text.push_str(&format!("token     of credential {}\n", own.name));
+        }
     }
-    match &explanation.decision {
-        Ok(_) => text.push_str("decision  allow\n"),
-        Err(denial) => {
+    let (decision, denial) = match &explanation.decision {
+        Ok(permit) => ("report", permit.reported()),
+        Err(denial) => ("deny", Some(denial)),
+    };
+    match denial {
+        None => text.push_str("decision  allow\n"),
+        Some(denial) => {
             text.push_str(&format!(
-                "decision  deny: {} ({})\nwhy       {}\n",
+                "decision  {decision}: {} ({})\nwhy       {}\n",
                 denial.code,
                 denial.code.status().as_u16(),
                 denial.detail
             ));
+            if explanation.decision.is_ok() {
+                text.push_str(
+                    "mode      would be refused in enforce; report lets it through (server.mode)\n",
+                );
+            }
             if denial.missing.is_empty() {
                 text.push_str("next    ");
             } else {
@@ -115,7 +129,7 @@ fn from(origin: Origin) -> &'static str {
     match origin {
         Origin::Explicit => "from the configuration",
         Origin::Catalogue => "from the built-in table",
-        Origin::Fallback => "unknown to the built-in table",
+        Origin::Fallback | Origin::Unmatched => "unknown to the built-in table",
     }
 }
 
@@ -157,21 +171,27 @@ fn covered(cover: &Cover) -> String {
 #[cfg(test)]
 mod tests {
     use crate::{
-        policy::{Catalogue, PolicySpec},
+        policy::{Catalogue, Mode, PolicySpec},
         scope::ScopeSet,
     };
 
     use super::*;
 
     fn verdict_on(method: &str, target: &str) -> String {
+        verdict_in(Mode::Enforce, method, target)
+    }
+
+    fn verdict_in(mode: Mode, method: &str, target: &str) -> String {
         let policy = Policy::build(&PolicySpec {
+            mode,
             catalogue: Catalogue::Brightspace,
             allowlist: ScopeSet::parse("users:*:read").unwrap(),
             routes: Vec::new(),
         })
         .unwrap();
         let method = method.parse().unwrap();
-        verdict(&policy.explain(&method, &target.parse().unwrap()), "lms")
+        let explanation = policy.explain(&method, &target.parse().unwrap());
+        verdict(&explanation, &policy, "lms")
     }
 
     #[test]
@@ -201,6 +221,32 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("bursar explain insufficient_scope"), "{text}");
+    }
+
+    #[test]
+    fn in_report_mode_it_says_what_enforcing_would_do() {
+        for (request, code) in [
+            (
+                ("DELETE", "/d2l/api/lp/1.43/users/17"),
+                "insufficient_scope",
+            ),
+            (("GET", "/admin"), "route_denied"),
+        ] {
+            let text = verdict_in(Mode::Report, request.0, request.1);
+            assert!(
+                text.contains(&format!("decision  report: {code} (403)\n")),
+                "{text}"
+            );
+            assert!(
+                text.contains("would be refused in enforce; report lets it through"),
+                "{text}"
+            );
+        }
+        let closed = verdict_in(Mode::Report, "POST", "/d2l/lp/auth/oauth2/token");
+        assert!(
+            closed.contains("decision  deny: route_denied (403)\n"),
+            "{closed}"
+        );
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn credential<'a>(config: &'a Config, name: &str) -> Result<&'a Arc<Credential>,
         })
 }
 
-/// What is asked for: what the one upstream asks that uses the credential, or the one that is named. A credential that no
+/// What is asked for: what the one upstream asks that uses the credential, itself or in its routes, or the one that is named. A credential that no
 /// upstream uses is asked for without scopes.
 fn ask<'a>(
     config: &'a Config,
@@ -130,8 +130,9 @@ fn ask<'a>(
     let users: Vec<(&str, &Ask)> = config
         .upstreams
         .iter()
-        .filter(|upstream| upstream.credential.name == credential.name)
-        .map(|upstream| (&*upstream.params.name, &upstream.ask))
+        .flat_map(|upstream| upstream.credentials().map(move |its| (upstream, its)))
+        .filter(|(_, its)| its.credential.name == credential.name)
+        .map(|(upstream, its)| (&*upstream.params.name, &its.ask))
         .collect();
     let known = || list(users.iter().map(|(name, _)| *name));
     if let Some(wanted) = upstream {

@@ -1,5 +1,6 @@
 //! From settings to the parameters of the layers below: files are read, keys loaded, policies built.
 
+mod asks;
 mod claims;
 mod credential;
 mod file;
@@ -19,6 +20,7 @@ pub(super) fn config(reader: &mut Reader) -> Option<Config> {
     let secret_files = server::secret_files(reader);
     let mut files = Files::new(secret_files);
 
+    let mode = server::mode(reader);
     let reach = listener::Reach::read(reader);
     let server = server::server(reader, &files, &mut claims, reach);
     let admin = server::admin(reader, &files, &mut claims);
@@ -37,6 +39,7 @@ pub(super) fn config(reader: &mut Reader) -> Option<Config> {
                 files: &mut files,
                 claims: &mut claims,
                 reach,
+                mode: mode.unwrap_or_default(),
                 credentials: &credentials,
             };
             upstream::upstream(reader, shared, &name, &table)
@@ -58,9 +61,9 @@ pub(super) fn config(reader: &mut Reader) -> Option<Config> {
     }
     claims.check(reader);
 
-    let server = server?;
+    mode?;
     Some(Config {
-        server,
+        server: server?,
         admin: admin?,
         log: log?,
         credentials: credentials

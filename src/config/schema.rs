@@ -15,12 +15,12 @@ use super::value::{
     quantity::{AssertionLifetime, Connections, MaxAge, Period, Size, Timeout, Workers},
     request::{Methods, Scopes},
     shape::Shape,
-    word::{AudienceForm, AuthMethod, Enforce, Grant, Profile, TokenScope},
+    word::{AudienceForm, AuthMethod, Grant, Profile, TokenScope},
 };
 use crate::{
     admin::ReadyNeeds,
     keys::Algorithm,
-    policy::Catalogue,
+    policy::{Catalogue, Mode},
     proxy::{HostName, LogRequests},
     secret::{SecretFiles, SecretString},
     telemetry::LogFormat,
@@ -101,8 +101,9 @@ keys! {
     "server.listen": Listen = r#""127.0.0.1:8080""#;
     /// Further names by which applications call bursar, with a port or without.
     "server.hosts": Vec<HostName> = "[]";
-    /// What happens to requests that the policy does not allow: "enforce" refuses them.
-    "server.mode": Enforce = r#""enforce""#;
+    /// What happens to requests that the policy does not allow: "enforce" refuses them; "report" lets those through that have
+    /// no route or lack scopes, and reports them.
+    "server.mode": Mode = r#""enforce""#;
     /// Worker threads; 0: as many as there are cores for this process (a container's CPU quota is counted).
     "server.workers": Workers = "0";
     /// Connections from applications at once.
@@ -251,6 +252,8 @@ keys! {
     "upstreams.*.routes[].any_scope": Scopes;
     /// true refuses, whatever the scopes.
     "upstreams.*.routes[].deny": bool = "false";
+    /// A credential of its own, in place of the upstream's.
+    "upstreams.*.routes[].credential": Text;
     /// The largest body; unless set, there is no limit.
     "upstreams.*.routes[].max_body": Size;
     /// Whether %2F may stand in a segment.

@@ -81,7 +81,7 @@ fn fourteen_faults_are_listed_at_once_each_with_its_line() {
 listen = "0.0.0.0:8080"
 lisen = "x"
 header_timeout = 10
-mode = "report"
+mode = "learn"
 
 [log]
 level = "loud"
@@ -365,10 +365,10 @@ fn profiles_preset_what_the_lms_is_known_to_want() {
 #[test]
 fn instructure_sends_no_scope_unless_told_to() {
     let text = SOUND.replace("client_id", "profile = \"instructure\"\nclient_id");
-    assert!(!sound(&text, &[]).config.upstreams[0].ask.send);
+    assert!(!sound(&text, &[]).config.upstreams[0].tokens.ask.send);
     let told = [("BURSAR_UPSTREAMS__LMS__REQUEST_SCOPES", "true")];
-    assert!(sound(&text, &told).config.upstreams[0].ask.send);
-    assert!(sound(SOUND, &[]).config.upstreams[0].ask.send);
+    assert!(sound(&text, &told).config.upstreams[0].tokens.ask.send);
+    assert!(sound(SOUND, &[]).config.upstreams[0].tokens.ask.send);
 }
 
 #[test]
@@ -696,7 +696,7 @@ fn an_allowlist_too_long_to_be_asked_for_is_refused_unless_it_is_not_sent() {
     let too_long = errors.find(|problem| problem.code() == ProblemCode::InvalidPolicy);
     assert_eq!(too_long.unwrap().key(), "upstreams.lms.scopes");
     let unsent = [("BURSAR_UPSTREAMS__LMS__REQUEST_SCOPES", "false")];
-    assert!(!sound(&text, &unsent).config.upstreams[0].ask.send);
+    assert!(!sound(&text, &unsent).config.upstreams[0].tokens.ask.send);
 }
 
 #[test]
@@ -711,7 +711,7 @@ fn a_static_token_is_ready_to_be_sent_and_cannot_be_narrowed() {
         panic!("static");
     };
     assert!(field.is_sensitive());
-    assert!(!loaded.config.upstreams[0].ask.send);
+    assert!(!loaded.config.upstreams[0].tokens.ask.send);
     let narrowed = text.replace(
         "credential = \"lms\"",
         "credential = \"lms\"\ntoken_scope = \"route\"",

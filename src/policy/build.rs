@@ -1,14 +1,15 @@
 //! From a [`PolicySpec`] to a [`Policy`].
 
-use std::{cmp::Reverse, collections::BTreeMap, slice, sync::Arc};
+use std::{collections::BTreeSet, slice, sync::Arc};
 
 use super::{
-    Policy,
-    catalogue::{Catalogue, Entry, group_of_url_scope},
+    Policy, UNMATCHED,
+    ask::{self, RouteAsks},
+    catalogue::{Catalogue, Entry},
     query::Parameters,
     requirement::Requirement,
-    route::{Grant, Origin, Route},
-    spec::{PolicyProblem, PolicyProblemKind, PolicySpec, RouteSpec},
+    route::{CredentialChoice, Grant, Origin, Route},
+    spec::{Mode, PolicyProblem, PolicyProblemKind, PolicySpec, RouteSpec},
     table::Table,
     template::Template,
 };
@@ -16,9 +17,13 @@ use crate::scope::{Scope, ScopeSet};
 
 /// A policy in the making.
 pub(super) struct Builder<'a> {
+    mode: Mode,
     catalogue: Catalogue,
     allowlist: &'a ScopeSet,
     routes: Vec<Arc<Route>>,
+    /// Those of the catalogue that others stand in front of.
+    replaced: BTreeSet<usize>,
+    asks: RouteAsks,
     labels: Vec<Arc<str>>,
     allow: Table,
     deny: Table,
@@ -34,11 +39,15 @@ struct Draft {
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(catalogue: Catalogue, allowlist: &'a ScopeSet) -> Self {
+    pub(super) fn new(spec: &'a PolicySpec) -> Self {
+        let catalogue = spec.catalogue;
         Self {
+            mode: spec.mode,
             catalogue,
-            allowlist,
+            allowlist: &spec.allowlist,
             routes: Vec::new(),
+            replaced: BTreeSet::new(),
+            asks: RouteAsks::default(),
             labels: Vec::new(),
             allow: Table::new(catalogue.matching()),
             deny: Table::new(catalogue.matching_to_deny()),
@@ -65,10 +74,21 @@ impl<'a> Builder<'a> {
             return Err(self.problems);
         }
         let (sensitive, sensitive_templates) = sensitive(self.catalogue);
+        let unmatched = Arc::new(self.unmatched());
+        let in_force = self.routes.iter().enumerate();
+        let in_force: Vec<&Route> = in_force
+            .filter(|(number, _)| !self.replaced.contains(number))
+            .map(|(_, route)| route)
+            .chain(&fallback)
+            .map(|route| &**route)
+            .collect();
+        let ask = ask::of_upstream(self.catalogue, self.allowlist, &in_force);
         Ok(Policy {
+            mode: self.mode,
             catalogue: self.catalogue,
             allowlist: self.allowlist.clone(),
-            ask: self.ask(),
+            ask: Arc::new(ask),
+            route_credentials: self.asks.finish(),
             removed: self.catalogue.credential_parameters(),
             routes: self.routes,
             allow: self.allow,
@@ -76,6 +96,7 @@ impl<'a> Builder<'a> {
             sensitive,
             sensitive_templates,
             fallback,
+            unmatched,
             labels: self.labels,
             explicit_labels,
         })
@@ -101,6 +122,8 @@ impl<'a> Builder<'a> {
         route.upgrade = spec.upgrade;
         route.query_allow = Parameters::named(&spec.query_allow);
         route.parsed = Some(template.clone());
+        route.credential = self.asks.choice(spec.credential.as_ref());
+        self.asks.add(&route, self.catalogue);
         self.routes.push(Arc::new(route));
 
         if spec.deny {
@@ -126,9 +149,15 @@ impl<'a> Builder<'a> {
             origin: Origin::Catalogue,
         });
         self.routes.push(Arc::new(route));
+        let mut is_replaced = true;
         for template in &entry.templates {
-            self.allow
+            let taken = self
+                .allow
                 .insert(template, slice::from_ref(&entry.method), number);
+            is_replaced &= taken.is_some();
+        }
+        if is_replaced {
+            self.replaced.insert(number);
         }
     }
 
@@ -147,7 +176,7 @@ impl<'a> Builder<'a> {
         let label_index = self.label(draft.label);
         Route {
             label: self.labels.get(label_index).cloned().unwrap_or_default(),
-            label_index,
+            label_index: Some(label_index),
             template: draft.template,
             missing: draft.requirement.missing(self.allowlist),
             grant: Grant::new(&draft.requirement, self.allowlist, |scope| {
@@ -156,6 +185,27 @@ impl<'a> Builder<'a> {
             requirement: draft.requirement,
             max_body: None,
             origin: draft.origin,
+            credential: CredentialChoice::Upstream,
+            encoded_slash: false,
+            upgrade: false,
+            query_allow: Parameters::default(),
+            parsed: None,
+        }
+    }
+
+    /// What stands for the route of a request that has none.
+    fn unmatched(&self) -> Route {
+        let requirement = Requirement::All(ScopeSet::default());
+        Route {
+            label: UNMATCHED.into(),
+            label_index: None,
+            template: "".into(),
+            missing: Vec::new(),
+            grant: Grant::new(&requirement, self.allowlist, |_| true),
+            requirement,
+            max_body: None,
+            origin: Origin::Unmatched,
+            credential: CredentialChoice::Upstream,
             encoded_slash: false,
             upgrade: false,
             query_allow: Parameters::default(),
@@ -173,46 +223,6 @@ impl<'a> Builder<'a> {
             }
         }
     }
-
-    /// The allowlist as the AS is to be asked for it. A pattern becomes the scopes of all routes that it
-    /// covers, if any; those are all there can be a use for.
-    fn ask(&self) -> ScopeSet {
-        let known: ScopeSet = self
-            .routes
-            .iter()
-            .flat_map(|route| route.requirement.scopes())
-            .cloned()
-            .collect();
-        let is_pattern =
-            |scope: &Scope| scope.is_url_pattern() && known.iter().all(|known| known != scope);
-        let patterns: ScopeSet = self
-            .allowlist
-            .iter()
-            .filter(|scope| is_pattern(scope))
-            .cloned()
-            .collect();
-        let expanded = known.iter().filter(|scope| patterns.covers(scope));
-        let plain = self.allowlist.iter().filter(|scope| !is_pattern(scope));
-        plain
-            .chain(expanded)
-            .filter(|scope| self.catalogue.asks_for(scope))
-            .cloned()
-            .collect()
-    }
-}
-
-/// The bytes that each group has in an ask, the largest first.
-pub(super) fn bytes_by_group(ask: &ScopeSet) -> Vec<(Arc<str>, usize)> {
-    let mut groups = BTreeMap::<&str, usize>::new();
-    for scope in ask.iter() {
-        *groups.entry(group_of_url_scope(scope)).or_default() += scope.as_str().len() + 1;
-    }
-    let mut groups: Vec<_> = groups
-        .into_iter()
-        .map(|(group, bytes)| (group.into(), bytes))
-        .collect();
-    groups.sort_by_key(|(_, bytes)| Reverse(*bytes));
-    groups
 }
 
 /// The table of the paths that hand out credentials, by the index of their template.

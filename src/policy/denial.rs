@@ -8,7 +8,7 @@ use super::{
     path::PathProblem,
     query::QueryProblem,
     requirement::Requirement,
-    route::{Origin, Route},
+    route::{CredentialChoice, Origin, Route},
 };
 use crate::{code::Code, scope::Scope};
 
@@ -23,6 +23,8 @@ pub struct Denial {
     pub route: Option<Arc<str>>,
     /// See [`Route::label_index`].
     pub label_index: Option<usize>,
+    /// See [`Route::credential`].
+    pub credential: CredentialChoice,
     /// See [`Route::template`].
     pub template: Option<Arc<str>>,
     /// What is missing, for `insufficient_scope`: all of them are needed, or of a route with `any_scope` one.
@@ -88,6 +90,19 @@ pub(super) struct Refusal<'a> {
     pub(super) why: Why,
 }
 
+impl Refusal<'_> {
+    /// Whether report mode lets such a request through: what has no route, and what lacks scopes. Everything else protects
+    /// more than the allowlist.
+    pub(super) const fn is_relaxed_by_report(&self) -> bool {
+        match self.why {
+            Why::NoRoute | Why::Method(_) | Why::NotAllowed(_) | Why::NotGranted(_) => true,
+            Why::Path(_) | Why::EncodedSlash | Why::DenyRoute | Why::Sensitive | Why::Query(_) => {
+                false
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Why {
     Path(PathProblem),
@@ -123,7 +138,8 @@ impl From<Refusal<'_>> for Denial {
             code,
             reason,
             route: route.map(|route| Arc::clone(&route.label)),
-            label_index: route.map(|route| route.label_index),
+            label_index: route.and_then(|route| route.label_index),
+            credential: route.map(|route| route.credential).unwrap_or_default(),
             template: route.map(|route| Arc::clone(&route.template)),
             missing,
             detail,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, uri::PathAndQuery};
 
-use super::{Denial, Permit, Policy, Route};
+use super::{Denial, Origin, Permit, Policy, Route};
 use crate::scope::Scope;
 
 /// A decision and what led to it.
@@ -35,7 +35,7 @@ impl Policy {
     pub fn explain(&self, method: &Method, target: &PathAndQuery) -> Explanation {
         let judgement = self.judge(method, target);
         let route = match &judgement {
-            Ok(permit) => Some(&permit.route),
+            Ok(permit) => Some(&permit.route).filter(|route| route.origin != Origin::Unmatched),
             Err(refusal) => refusal.route,
         };
         let route = route.cloned();

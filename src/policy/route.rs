@@ -10,8 +10,9 @@ use crate::scope::{Scope, ScopeSet};
 pub struct Route {
     /// The label for metrics, problems and logs: the explicit route's name, or `catalogue:group`.
     pub label: Arc<str>,
-    /// A dense number of the label within this policy, for tables of ready-made metrics.
-    pub label_index: usize,
+    /// A dense number of the label within this policy, for tables of ready-made metrics; `None`: it stands for
+    /// what has no route.
+    pub label_index: Option<usize>,
     /// The template as written, for logs: never the path itself.
     pub template: Arc<str>,
     /// What the route needs.
@@ -22,6 +23,8 @@ pub struct Route {
     pub upgrade: bool,
     /// Where the route comes from.
     pub origin: Origin,
+    /// Whose token its requests get.
+    pub credential: CredentialChoice,
     pub(super) encoded_slash: bool,
     pub(super) query_allow: Parameters,
     /// Of an explicit route.
@@ -29,6 +32,16 @@ pub struct Route {
     /// What the allowlist lacks; empty: it covers the route.
     pub(super) missing: Vec<Scope>,
     pub(super) grant: Grant,
+}
+
+/// Which of an upstream's credentials a request uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CredentialChoice {
+    /// The upstream's own.
+    #[default]
+    Upstream,
+    /// One that routes name, by its number in [`Policy::route_credentials`](super::Policy::route_credentials).
+    Route(usize),
 }
 
 /// Where a route comes from.
@@ -40,6 +53,8 @@ pub enum Origin {
     Catalogue,
     /// From nowhere: the path is of the LMS's API, but the built-in table does not know it.
     Fallback,
+    /// From nowhere, and in report mode only: no route matches.
+    Unmatched,
 }
 
 /// What the AS must have granted.

@@ -7,9 +7,32 @@ use http::Method;
 use super::{catalogue::Catalogue, requirement::Requirement, template::TemplateError};
 use crate::scope::ScopeSet;
 
+/// What becomes of requests that the policy does not allow (`server.mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// They are refused.
+    #[default]
+    Enforce,
+    /// What has no route, or lacks scopes, is let through and reported. Everything else is refused as ever.
+    Report,
+}
+
+impl Mode {
+    /// The word in configuration, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Report => "report",
+        }
+    }
+}
+
 /// What an upstream's policy is made of; `config` fills it.
 #[derive(Clone, Debug)]
 pub struct PolicySpec {
+    /// What becomes of requests that it does not allow.
+    pub mode: Mode,
     /// The built-in table of method + path to scopes.
     pub catalogue: Catalogue,
     /// The allowlist.
@@ -44,6 +67,8 @@ pub struct RouteSpec {
     pub upgrade: bool,
     /// Query parameters, denied by default, that this route allows.
     pub query_allow: Vec<String>,
+    /// A credential of its own, in place of the upstream's.
+    pub credential: Option<Arc<str>>,
 }
 
 /// A fault in the routes or the allowlist.

@@ -105,8 +105,9 @@ async fn forward<'a>(
     let upload = read_body(incoming, permit.route(), lane, record).await?;
     check_method_override(&head, &upload, lane, &permit)?;
 
-    let token = record.waiting(upstream.broker.token(&permit)).await?;
-    exchange::check_granted(&permit, &token)?;
+    let broker = &*upstream.tokens_for(&permit).ok_or_else(no_tokens)?.broker;
+    let token = record.waiting(broker.token(&permit)).await?;
+    exchange::check_granted(&permit, &token, record)?;
 
     headers::rewrite_request(&mut head.headers, &lane.rules);
     if switches {
@@ -115,6 +116,7 @@ async fn forward<'a>(
     let outgoing = Outgoing::new(head.method, &permit, head.headers);
     let exchange = Exchange {
         lane,
+        broker,
         permit: &permit,
         record,
     };
@@ -216,6 +218,13 @@ async fn settle(
 
 fn no_lane() -> Rejection {
     Rejection::new(Code::InternalError, "The chosen upstream does not exist.")
+}
+
+fn no_tokens() -> Rejection {
+    Rejection::new(
+        Code::InternalError,
+        "The credential of the route does not exist.",
+    )
 }
 
 fn no_target() -> Rejection {

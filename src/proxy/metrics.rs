@@ -13,13 +13,13 @@ use prometheus::{
 };
 
 use super::upstream::{UpstreamFamilies, UpstreamMetrics};
-use crate::{policy::Reason, scope::Scope};
+use crate::{
+    policy::{Mode, Reason, UNMATCHED},
+    scope::Scope,
+};
 
 /// Before an upstream is chosen.
 const NO_UPSTREAM: &str = "_none";
-
-/// Before a route is found, or where none is.
-pub(super) const UNMATCHED: &str = "_unmatched";
 
 /// An application that left before it was answered; nginx's number for it.
 const ABANDONED: &str = "499";
@@ -44,12 +44,34 @@ const REASONS: usize = 12;
 pub struct UpstreamLabels<'a> {
     /// Its name.
     pub name: &'a str,
-    /// The name of its credential.
-    pub credential: &'a str,
+    /// What becomes of requests that its policy does not allow.
+    pub mode: Mode,
     /// The labels of its policy, by their index.
     pub routes: &'a [Arc<str>],
     /// How many of `routes`, from the first, are of explicit routes: their series exist from the start.
     pub explicit: usize,
+}
+
+/// The `decision` label of `bursar_policy_decisions_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// The policy allows it.
+    Allow,
+    /// The policy does not.
+    Deny,
+    /// The policy does not, and report mode lets it through.
+    Report,
+}
+
+impl Decision {
+    /// The label's value.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Report => "report",
+        }
+    }
 }
 
 /// The `bursar_http_*`, `bursar_policy_*` and `bursar_upstream_*` families.
@@ -76,7 +98,6 @@ pub(super) struct UpstreamSeries {
     /// `bursar_upstream_throttled_total`.
     pub(super) throttled: IntCounter,
     name: String,
-    credential: String,
     families: Families,
     routes: Vec<RouteSeries>,
     unmatched: RouteSeries,
@@ -91,6 +112,7 @@ struct RouteSeries {
     /// For statuses that HTTP does not know.
     strange: OnceLock<IntCounter>,
     by_reason: [OnceLock<IntCounter>; REASONS],
+    reported: [OnceLock<IntCounter>; REASONS],
 }
 
 /// Cheap to clone: each family is a reference.
@@ -120,7 +142,7 @@ impl ProxyMetrics {
         let families = Families::register(registry)?;
         let none = UpstreamLabels {
             name: NO_UPSTREAM,
-            credential: "",
+            mode: Mode::Enforce,
             routes: &[],
             explicit: 0,
         };
@@ -132,7 +154,7 @@ impl ProxyMetrics {
                 .map(|labels| {
                     families
                         .mode
-                        .with_label_values(&[labels.name, "enforce"])
+                        .with_label_values(&[labels.name, labels.mode.as_str()])
                         .set(1);
                     UpstreamSeries::new(&families, labels)
                 })
@@ -165,7 +187,6 @@ impl UpstreamSeries {
             unauthorized: families.unauthorized.with_label_values(name),
             throttled: families.throttled.with_label_values(name),
             name: labels.name.to_owned(),
-            credential: labels.credential.to_owned(),
             families: families.clone(),
             routes: labels
                 .routes
@@ -177,8 +198,12 @@ impl UpstreamSeries {
         };
         for index in 0..labels.explicit.min(labels.routes.len()) {
             series.requests(Some(index), Some(StatusCode::OK));
-            series.decisions(Some(index), Reason::Ok);
-            series.decisions(Some(index), Reason::Scope);
+            series.decisions(Some(index), Decision::Allow, Reason::Ok);
+            let lacking = match labels.mode {
+                Mode::Enforce => Decision::Deny,
+                Mode::Report => Decision::Report,
+            };
+            series.decisions(Some(index), lacking, Reason::Scope);
         }
         series
     }
@@ -190,8 +215,8 @@ impl UpstreamSeries {
     }
 
     /// Counts a decision in `bursar_policy_decisions_total`.
-    pub(super) fn count_decision(&self, route: Option<usize>, reason: Reason) {
-        self.decisions(route, reason).inc();
+    pub(super) fn count_decision(&self, route: Option<usize>, decision: Decision, reason: Reason) {
+        self.decisions(route, decision, reason).inc();
     }
 
     fn requests(&self, route: Option<usize>, status: Option<StatusCode>) -> &IntCounter {
@@ -209,26 +234,31 @@ impl UpstreamSeries {
         })
     }
 
-    fn decisions(&self, route: Option<usize>, reason: Reason) -> &IntCounter {
+    fn decisions(&self, route: Option<usize>, decision: Decision, reason: Reason) -> &IntCounter {
         let route = self.route(route);
+        // One reason alone goes with `allow`.
+        let slots = match decision {
+            Decision::Allow | Decision::Deny => &route.by_reason,
+            Decision::Report => &route.reported,
+        };
         // Every reason has a place; a test counts them.
-        let slot = route.by_reason.get(reason as usize);
+        let slot = slots.get(reason as usize);
         slot.unwrap_or(&route.strange).get_or_init(|| {
-            let decision = if reason == Reason::Ok {
-                "allow"
-            } else {
-                "deny"
-            };
-            let labels = [&self.name, &*route.label, decision, reason.as_str()];
+            let labels = [
+                &self.name,
+                &*route.label,
+                decision.as_str(),
+                reason.as_str(),
+            ];
             self.families.decisions.with_label_values(&labels)
         })
     }
 
     /// Counts a scope that was missing, in `bursar_policy_scope_denials_total`.
-    pub(super) fn scope_denied(&self, scope: &Scope) {
+    pub(super) fn scope_denied(&self, credential: &str, scope: &Scope) {
         self.families
             .scope_denials
-            .with_label_values(&[&self.credential, scope.as_str()])
+            .with_label_values(&[credential, scope.as_str()])
             .inc();
     }
 
@@ -258,6 +288,7 @@ impl RouteSeries {
             abandoned: OnceLock::new(),
             strange: OnceLock::new(),
             by_reason: [const { OnceLock::new() }; REASONS],
+            reported: [const { OnceLock::new() }; REASONS],
         }
     }
 
@@ -370,7 +401,7 @@ mod tests {
         let routes: [Arc<str>; 2] = ["grades".into(), "catalogue:users".into()];
         let labels = UpstreamLabels {
             name: "lms",
-            credential: "d2l",
+            mode: Mode::Enforce,
             routes: &routes,
             explicit: 1,
         };
@@ -407,15 +438,19 @@ mod tests {
         let series = metrics.upstream(Some(0));
         for _ in 0..2 {
             series.count_request(Some(1), Some(StatusCode::NOT_FOUND));
-            series.count_decision(None, Reason::NoRoute);
+            series.count_decision(None, Decision::Deny, Reason::NoRoute);
+            series.count_decision(None, Decision::Report, Reason::NoRoute);
         }
         let text = scrape(&registry);
         assert!(text.contains(
             r#"bursar_http_requests_total{code="404",route="catalogue:users",upstream="lms"} 2"#
         ));
-        assert!(text.contains(
-            r#"decisions_total{decision="deny",reason="no_route",route="_unmatched",upstream="lms"} 2"#
-        ));
+        for decision in ["deny", "report"] {
+            let sample = format!(
+                r#"decisions_total{{decision="{decision}",reason="no_route",route="_unmatched",upstream="lms"}} 2"#
+            );
+            assert!(text.contains(&sample), "{text}");
+        }
     }
 
     #[test]
@@ -457,7 +492,7 @@ mod tests {
     fn missing_scopes_are_counted_by_the_credential() {
         let (registry, metrics) = metrics();
         let scope = Scope::parse("a:b:c").unwrap();
-        metrics.upstream(Some(0)).scope_denied(&scope);
+        metrics.upstream(Some(0)).scope_denied("d2l", &scope);
         metrics.upstream(Some(0)).set_rate_limit_remaining(49_990.0);
         let text = scrape(&registry);
         assert!(

@@ -13,7 +13,8 @@ use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::{
-    metrics::{UNMATCHED, UpstreamSeries},
+    Upstream,
+    metrics::{Decision, UpstreamSeries},
     progress::InFlight,
     reject::Rejection,
     request_id::RequestId,
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     code::Code,
-    policy::{Denial, Permit, Reason},
+    policy::{CredentialChoice, Denial, Permit, Reason, UNMATCHED},
     scope::{Scope, ScopeSet},
 };
 
@@ -43,8 +44,11 @@ pub(super) struct Record {
     route: Option<Arc<str>>,
     label_index: Option<usize>,
     template: Option<Arc<str>>,
-    decision: Option<Reason>,
+    credential: CredentialChoice,
+    decision: Option<(Decision, Reason)>,
     missing: Vec<Scope>,
+    /// What enforcing would have answered, of a request that report mode let through.
+    would_be: Option<Code>,
     code: Option<Code>,
     cause: Option<Box<str>>,
     status: Option<StatusCode>,
@@ -92,8 +96,10 @@ impl Record {
             route: None,
             label_index: None,
             template: None,
+            credential: CredentialChoice::Upstream,
             decision: None,
             missing: Vec::new(),
+            would_be: None,
             code: None,
             cause: None,
             status: None,
@@ -132,18 +138,35 @@ impl Record {
         self.series().in_flight.inc();
     }
 
-    /// The policy allows it.
+    /// The policy allows it, or report mode does.
     pub(super) fn permitted(&mut self, permit: &Permit) {
         let route = permit.route();
         self.route = Some(Arc::clone(&route.label));
-        self.label_index = Some(route.label_index);
-        self.template = Some(Arc::clone(&route.template));
-        self.decision = Some(Reason::Ok);
+        self.label_index = route.label_index;
+        self.credential = route.credential;
+        match permit.reported() {
+            None => {
+                self.template = Some(Arc::clone(&route.template));
+                self.decision = Some((Decision::Allow, Reason::Ok));
+            }
+            Some(denial) => {
+                self.template.clone_from(&denial.template);
+                self.reported(denial);
+            }
+        }
+    }
+
+    /// Report mode lets it through, against this denial.
+    pub(super) fn reported(&mut self, denial: &Denial) {
+        self.decision = Some((Decision::Report, denial.reason));
+        self.missing.clone_from(&denial.missing);
+        self.would_be = Some(denial.code);
     }
 
     /// The policy does not.
     pub(super) fn denied(&mut self, denial: &Denial) {
         self.label_index = denial.label_index;
+        self.credential = denial.credential;
         self.template.clone_from(&denial.template);
     }
 
@@ -180,8 +203,11 @@ impl Record {
         }
         self.route.clone_from(&rejection.route);
         self.code = Some(rejection.code);
-        self.decision = rejection.reason.or(self.decision);
-        self.missing.clone_from(&rejection.missing);
+        if let Some(reason) = rejection.reason {
+            self.decision = Some((Decision::Deny, reason));
+            self.missing.clone_from(&rejection.missing);
+            self.would_be = None;
+        }
         self.cause = rejection.cause.take();
     }
 
@@ -227,31 +253,34 @@ impl Record {
         series.request_bytes.inc_by(self.received());
         series.response_bytes.inc_by(self.sent);
         series.count_request(self.label_index, self.status);
-        if let Some(reason) = self.decision {
-            series.count_decision(self.label_index, reason);
-        }
-        for scope in &self.missing {
-            series.scope_denied(scope);
+        let Some((decision, reason)) = self.decision else {
+            return;
+        };
+        series.count_decision(self.label_index, decision, reason);
+        if let (Decision::Deny, Some(upstream)) = (decision, self.upstream_of()) {
+            for scope in &self.missing {
+                series.scope_denied(upstream.credential(self.credential), scope);
+            }
         }
     }
 
-    /// Denied or failed.
+    fn upstream_of(&self) -> Option<&Upstream> {
+        let lane = self.worker.lanes.get(self.upstream_index?)?;
+        Some(&lane.upstream)
+    }
+
+    /// Denied, reported or failed.
     fn is_notable(&self) -> bool {
         self.code.is_some()
+            || self.would_be.is_some()
             || self.ending != Ending::Complete
             || self.status.is_none_or(|status| status.is_server_error())
     }
 
     /// `withheld`: how many lines like this one have not been written.
     fn log(&self, duration: Duration, is_notable: bool, withheld: Option<u64>) {
-        let upstream = self
-            .upstream_index
-            .and_then(|index| self.worker.lanes.get(index))
-            .map(|lane| &lane.upstream);
-        let decision = self.decision.map(|reason| match reason {
-            Reason::Ok => "allow",
-            _ => "deny",
-        });
+        let upstream = self.upstream_of();
+        let (decision, reason) = self.decision.unzip();
         let missing_scopes = (!self.missing.is_empty())
             .then(|| ScopeSet::from_iter(self.missing.iter().cloned()).to_string());
         macro_rules! line {
@@ -265,8 +294,9 @@ impl Record {
                     path = self.template.as_deref(),
                     status = self.status.map(|status| status.as_u16()),
                     code = self.code.map(Code::as_str),
-                    decision,
-                    reason = self.decision.map(Reason::as_str),
+                    decision = decision.map(Decision::as_str),
+                    reason = reason.map(Reason::as_str),
+                    would_be = self.would_be.map(Code::as_str),
                     missing_scopes,
                     cause = self.cause.as_deref(),
                     ending = self.ending.as_str(),
@@ -274,7 +304,7 @@ impl Record {
                     upstream_ms = milliseconds(self.upstream),
                     bytes_in = self.received(),
                     bytes_out = self.sent,
-                    credential = upstream.map(|upstream| &*upstream.credential),
+                    credential = upstream.map(|upstream| &**upstream.credential(self.credential)),
                     token_generation = self.token_generation,
                     lines_withheld = withheld,
                     "request"
@@ -313,7 +343,7 @@ pub(super) fn refused(worker: &Worker, id: RequestId, code: Code, reason: Option
     let series = worker.proxy.metrics.upstream(None);
     series.count_request(None, Some(code.status()));
     if let Some(reason) = reason {
-        series.count_decision(None, reason);
+        series.count_decision(None, Decision::Deny, reason);
     }
     tracing::warn!(
         target: "bursar::access",

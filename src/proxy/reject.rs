@@ -289,7 +289,10 @@ fn whole_seconds(wait: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::{request_id::RequestIds, upstream::Violation};
+    use crate::{
+        policy::CredentialChoice,
+        proxy::{request_id::RequestIds, upstream::Violation},
+    };
     use std::io;
 
     fn respond(rejection: &Rejection) -> (Response<Bytes>, serde_json::Value, RequestId) {
@@ -306,6 +309,7 @@ mod tests {
             reason: Reason::Scope,
             route: Some("grades".into()),
             label_index: Some(3),
+            credential: CredentialChoice::Upstream,
             template: Some("/grades/{id}".into()),
             missing: vec![Scope::parse("grades:gradevalues:write").unwrap()],
             detail: "Not covered.".to_owned(),

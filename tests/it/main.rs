@@ -44,6 +44,12 @@ mod caller;
 /// Default deny: no byte leaves without a permit.
 mod denials;
 
+/// Report mode: through, but not unseen.
+mod report_mode;
+
+/// Whose token goes where.
+mod credentials;
+
 /// The life of a token against an authorization server that behaves badly.
 mod token_lifecycle;
 

@@ -13,7 +13,7 @@ use crate::{
         explain::{live, token_request_code},
     },
     clock::{Clock as _, SystemClock},
-    config::Config,
+    config::{Config, CredentialUse, UpstreamConfig},
     oauth::{
         Answer, Cause, ClientParams, Failure, OAuthError, ScopeSource, TokenEndpoint,
         TokenSource as _, Unreachable,
@@ -28,8 +28,11 @@ const TOLERATED_SKEW_SECONDS: f64 = 30.0;
 pub(super) async fn check(config: &Config) -> Category {
     let mut asked: Vec<(&Arc<Credential>, &Ask)> = Vec::new();
     let mut checks = Vec::new();
-    for upstream in &config.upstreams {
-        let (credential, ask) = (&upstream.credential, &upstream.ask);
+    for CredentialUse { credential, ask } in config
+        .upstreams
+        .iter()
+        .flat_map(UpstreamConfig::credentials)
+    {
         let is_known = asked.iter().any(|(other, its)| {
             other.name == credential.name && its.scopes == ask.scopes && its.send == ask.send
         });

@@ -27,7 +27,7 @@ impl Banner {
                 Line {
                     name: upstream.params.name.to_string(),
                     base_url: format!("{scheme}://{}", origin.authority()),
-                    credential: upstream.credential.name.to_string(),
+                    credential: upstream.tokens.credential.name.to_string(),
                     has_own_listener: upstream.params.listen.is_some(),
                 }
             })

@@ -95,6 +95,8 @@ problem_codes! {
     UncoveredRoute = "BUR1310";
     /// The policy cannot be built for another reason.
     InvalidPolicy = "BUR1311";
+    /// Policy is not enforced (a warning).
+    ReportMode = "BUR1312";
 }
 
 impl ProblemCode {

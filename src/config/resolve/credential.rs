@@ -55,6 +55,11 @@ impl Draft {
         self.is_used.load(Ordering::Relaxed)
     }
 
+    /// Whether its token is one that somebody else made.
+    pub(super) fn is_static(&self) -> bool {
+        self.grant == Some(Grant::Static)
+    }
+
     pub(super) fn into_credential(self) -> Option<Arc<Credential>> {
         self.credential
     }

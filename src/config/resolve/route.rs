@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::{
-    bad_name, is_name,
+    asks, bad_name, credential, is_name,
     scopes::{self, Dialect},
 };
 use crate::{
@@ -36,6 +36,7 @@ pub(super) enum Draft {
 pub(super) fn route(
     reader: &mut Reader,
     table: &Table,
+    credentials: &[credential::Draft],
     dialect: Dialect,
     others: &[Arc<str>],
 ) -> Draft {
@@ -44,7 +45,7 @@ pub(super) fn route(
         "path",
         r#"write a whole path of the LMS, as in "/api/{version}/users/{userId}""#,
     );
-    let sound = spec(reader, table, dialect, others, path.as_ref());
+    let sound = spec(reader, table, credentials, dialect, others, path.as_ref());
     match (sound, path) {
         (Some(spec), _) => Draft::Sound(spec),
         // A closed route is ambiguous with none, so only its path can be wrong.
@@ -64,12 +65,14 @@ fn closed(name: Arc<str>, methods: Vec<Method>, path: String) -> RouteSpec {
         encoded_slash: false,
         upgrade: false,
         query_allow: Vec::new(),
+        credential: None,
     }
 }
 
 fn spec(
     reader: &mut Reader,
     table: &Table,
+    credentials: &[credential::Draft],
     dialect: Dialect,
     others: &[Arc<str>],
     path: Option<&Text>,
@@ -97,8 +100,13 @@ fn spec(
     let encoded_slash = reader.get::<bool>(table, "encoded_slash");
     let upgrade = upgrade(reader, table, methods.as_ref());
     let query_allow = reader.get::<Vec<String>>(table, "query_allow");
+    let has_own = table.has("credential");
+    let own = has_own
+        .then(|| asks::named(reader, credentials, table))
+        .flatten();
+    let is_credential_sound = own.is_some() == has_own;
 
-    if !is_max_body_sound {
+    if !(is_max_body_sound && is_credential_sound) {
         return None;
     }
     Some(RouteSpec {
@@ -111,6 +119,7 @@ fn spec(
         encoded_slash: encoded_slash?,
         upgrade: upgrade?,
         query_allow: query_allow?,
+        credential: own.map(|draft| draft.name.as_str().into()),
     })
 }
 

@@ -9,12 +9,14 @@ use super::{
 use crate::{
     admin::AdminParams,
     config::{
+        problem::ProblemCode,
         reader::Reader,
         value::{
+            Fault,
             quantity::{Connections, Period, Timeout, Workers},
-            word::Enforce,
         },
     },
+    policy::Mode,
     proxy::{HostName, ServerParams},
     secret::SecretFiles,
     telemetry::LogParams,
@@ -24,6 +26,21 @@ use crate::{
 pub(super) fn secret_files(reader: &mut Reader) -> SecretFiles {
     let table = reader.section("server");
     reader.get(&table, "secret_files").unwrap_or_default()
+}
+
+/// What becomes of requests that the policies do not allow.
+pub(super) fn mode(reader: &mut Reader) -> Option<Mode> {
+    let table = reader.section("server");
+    let mode = reader.get(&table, "mode");
+    if mode == Some(Mode::Report) {
+        let fault = Fault::new(
+            ProblemCode::ReportMode,
+            "requests without a route or without their scopes are let through, and reported only",
+            r#"set mode = "enforce" when the log shows no more `decision=report` that should pass"#,
+        );
+        reader.fault(&table, "mode", fault.warning());
+    }
+    mode
 }
 
 pub(super) fn server(
@@ -39,7 +56,6 @@ pub(super) fn server(
     for host in hosts.iter().flatten() {
         claims.own_name(host.clone());
     }
-    let mode = reader.get::<Enforce>(&table, "mode");
     let workers = reader.get::<Workers>(&table, "workers");
     let max_connections = reader.get::<Connections>(&table, "max_connections");
     let header_timeout = reader.get::<Timeout>(&table, "header_timeout");
@@ -48,7 +64,6 @@ pub(super) fn server(
     let log = reader.section("log");
     let log_requests = reader.get(&log, "requests");
 
-    let Enforce = mode?;
     Some(ServerParams {
         listen: listen?,
         caller_keys: caller_keys?,

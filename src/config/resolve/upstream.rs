@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Claims, Files, bad_name,
+    Claims, Files, asks, bad_name,
     credential::Draft,
     is_name,
     listener::{self, Reach},
@@ -16,18 +16,17 @@ use crate::{
         problem::ProblemCode,
         reader::{Reader, Table},
         value::{
-            Fault, Text,
+            Fault,
             address::BaseUrl,
             quantity::{Connections, Timeout},
             request::Scopes,
-            word::{Grant, Profile, TokenScope},
+            word::Profile,
         },
     },
     dial::Dialer,
-    policy::{Catalogue, Policy, PolicyProblem, PolicyProblemKind, PolicySpec},
+    policy::{Catalogue, Mode, Policy, PolicyProblem, PolicyProblemKind, PolicySpec},
     proxy::{HostName, UpstreamParams},
     scope::ScopeSet,
-    token::Ask,
 };
 
 /// What the upstreams share with each other and with the rest.
@@ -35,6 +34,9 @@ pub(super) struct Shared<'a> {
     pub(super) files: &'a mut Files,
     pub(super) claims: &'a mut Claims,
     pub(super) reach: Reach,
+    /// `server.mode`.
+    pub(super) mode: Mode,
+    /// `[credentials.*]`.
     pub(super) credentials: &'a [Draft],
 }
 
@@ -48,19 +50,20 @@ pub(super) fn upstream(
         files,
         claims,
         reach,
+        mode,
         credentials,
     } = shared;
     if !is_name(name) {
         reader.fault_at_table(table, "", bad_name(name));
     }
-    let credential = credential(reader, credentials, table);
+    let credential = asks::named(reader, credentials, table);
     let profile = credential.and_then(|credential| credential.profile);
     let dialer = dialer(reader, files, claims, table);
     let listen = listen(reader, claims, table, reach);
     let hosts = hosts(reader, claims, table);
     let catalogue = reader.get::<Catalogue>(table, "catalogue");
-    let policy = policy(reader, table, catalogue, profile);
-    let ask = ask(reader, table, credential);
+    let policy = policy(reader, table, mode, credentials, catalogue, profile);
+    let asking = asks::asking(reader, table, credential);
 
     let response_timeout = reader.get::<Timeout>(table, "response_timeout");
     let idle_timeout = reader.get::<Timeout>(table, "idle_timeout");
@@ -69,13 +72,12 @@ pub(super) fn upstream(
     let cookies = reader.get(table, "cookies");
 
     let (spec, policy) = policy?;
-    let (send, per_route) = ask?;
-    if send && !per_route {
-        // All of it goes into one request.
-        if let Err(problem) = policy.check_ask() {
-            policy_fault(reader, table, &[], &problem);
-            return None;
-        }
+    let (asking, credential) = (asking?, credential?);
+    if asking.sends_all(credential, &policy)
+        && let Err(problem) = policy.check_ask()
+    {
+        policy_fault(reader, table, &[], &problem);
+        return None;
     }
     Some(UpstreamConfig {
         params: UpstreamParams {
@@ -91,47 +93,9 @@ pub(super) fn upstream(
             catalogue: catalogue?,
         },
         policy: spec,
-        credential: Arc::clone(credential?.credential.as_ref()?),
-        ask: Ask {
-            scopes: policy.scopes_to_ask().clone(),
-            send,
-            per_route,
-        },
+        tokens: asking.of(credential, policy.scopes_to_ask())?,
+        route_tokens: asking.of_routes(credentials, &policy)?,
     })
-}
-
-fn credential<'a>(
-    reader: &mut Reader,
-    credentials: &'a [Draft],
-    table: &Table,
-) -> Option<&'a Draft> {
-    let name = reader.require::<Text>(
-        table,
-        "credential",
-        "name one of [credentials.*]: its token goes to this upstream",
-    )?;
-    let found = credentials.iter().find(|draft| draft.name == name.0);
-    match found {
-        Some(draft) => draft.mark_used(),
-        None => {
-            let known: Vec<_> = credentials
-                .iter()
-                .map(|draft| draft.name.as_str())
-                .collect();
-            let help = if known.is_empty() {
-                format!("add [credentials.{}]", name.0)
-            } else {
-                format!("there are: {}", known.join(", "))
-            };
-            let fault = Fault::new(
-                ProblemCode::UnknownCredential,
-                format!("there is no credential {:?}", name.0),
-                help,
-            );
-            reader.fault(table, "credential", fault);
-        }
-    }
-    found
 }
 
 fn dialer(
@@ -211,6 +175,8 @@ fn hosts(reader: &mut Reader, claims: &mut Claims, table: &Table) -> Option<Vec<
 fn policy(
     reader: &mut Reader,
     table: &Table,
+    mode: Mode,
+    credentials: &[Draft],
     catalogue: Option<Catalogue>,
     profile: Option<Profile>,
 ) -> Option<(PolicySpec, Policy)> {
@@ -227,7 +193,7 @@ fn policy(
     let mut tables = Vec::new();
     let mut names = Vec::new();
     for item in reader.items(table, "routes") {
-        let route = match route::route(reader, &item, dialect, &names) {
+        let route = match route::route(reader, &item, credentials, dialect, &names) {
             route::Draft::Sound(route) => route,
             route::Draft::Faulty(route) => {
                 is_sound = false;
@@ -261,6 +227,7 @@ fn policy(
 
     // Also where something is wrong already: the paths are checked all the same.
     let spec = PolicySpec {
+        mode,
         catalogue: catalogue.unwrap_or_default(),
         allowlist: allowlist.unwrap_or_default(),
         routes,
@@ -305,31 +272,4 @@ fn policy_fault(reader: &mut Reader, upstream: &Table, routes: &[Table], problem
         Fault::new(ProblemCode::InvalidPolicy, what, "change the route")
     };
     reader.fault(route, "path", fault);
-}
-
-/// Whether a `scope` parameter is sent, and whether each scope set has a token of its own.
-fn ask(reader: &mut Reader, table: &Table, credential: Option<&Draft>) -> Option<(bool, bool)> {
-    let token_scope = reader.get::<TokenScope>(table, "token_scope");
-    let profile = credential.and_then(|credential| credential.profile);
-    let preset = profile.and_then(Profile::request_scopes);
-    let request_scopes = reader.get_or::<bool>(table, "request_scopes", preset);
-    let (token_scope, send) = (token_scope?, request_scopes?);
-
-    let is_static = credential.and_then(|credential| credential.grant) == Some(Grant::Static);
-    let per_route = token_scope == TokenScope::Route;
-    if per_route && (is_static || !send) {
-        let why = if is_static {
-            "a static token cannot be narrowed"
-        } else {
-            "request_scopes = false, so no narrower token can be asked for"
-        };
-        let fault = Fault::new(
-            ProblemCode::Conflict,
-            why,
-            r#"set token_scope = "upstream""#,
-        );
-        reader.fault(table, "token_scope", fault);
-        return None;
-    }
-    Some((send && !is_static, per_route))
 }

@@ -244,7 +244,7 @@ fn lti_profiles_preset_the_token_url_and_the_audience() {
         assert_eq!(assertion.audience_as_array, is_array, "{profile}");
         assert_eq!(client.scope_source, source, "{profile}");
         assert!(matches!(client.auth, ClientAuth::PrivateKeyJwt { .. }));
-        let ask = &loaded.config.upstreams[0].ask;
+        let ask = &loaded.config.upstreams[0].tokens.ask;
         assert!(ask.send, "{profile}");
         assert_eq!(
             ask.scopes.to_string(),
@@ -265,7 +265,7 @@ fn blackboard_asks_for_no_scopes_and_holds_its_token_back_for_no_longer_than_req
         client(&loaded).auth,
         ClientAuth::SecretBasic { .. }
     ));
-    assert!(!loaded.config.upstreams[0].ask.send);
+    assert!(!loaded.config.upstreams[0].tokens.ask.send);
     let timing = loaded.config.credentials[0].timing;
     assert!(timing.safety_margin < timing.wait);
 }

@@ -30,7 +30,7 @@ fn the_example_is_sound_when_every_key_is_uncommented() {
     for warning in &loaded.warnings {
         assert_eq!(warning.code(), ProblemCode::UnusedCredential, "{warning:?}");
     }
-    assert_eq!(loaded.warnings.len(), 6);
+    assert_eq!(loaded.warnings.len(), 5);
 }
 
 #[test]

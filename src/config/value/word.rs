@@ -9,13 +9,13 @@ use super::{
     string,
 };
 use crate::{
-    admin::ReadyNeeds, config::problem::ProblemCode, keys::Algorithm, policy::Catalogue,
-    secret::SecretFiles, telemetry::LogFormat,
+    admin::ReadyNeeds,
+    config::problem::ProblemCode,
+    keys::Algorithm,
+    policy::{Catalogue, Mode},
+    secret::SecretFiles,
+    telemetry::LogFormat,
 };
-
-/// `server.mode`: there is only one so far.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::config) struct Enforce;
 
 /// `profile`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +121,7 @@ macro_rules! words {
     };
 }
 
-words!(Enforce: "enforce" => Self; later: ["report", "learn"]);
+words!(Mode: "enforce" => Self::Enforce, "report" => Self::Report; later: ["learn"]);
 words!(SecretFiles: "private" => Self::Private, "any" => Self::Any; later: []);
 words!(ReadyNeeds: "first_token" => Self::FirstToken, "token" => Self::Token, "nothing" => Self::Nothing; later: []);
 words!(LogFormat: "auto" => Self::Auto, "text" => Self::Text, "json" => Self::Json; later: []);
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_word_of_a_later_version_is_told_from_a_misspelt_one() {
-        let later = Enforce::from_value(&Value::from("report")).unwrap_err();
+        let later = Mode::from_value(&Value::from("learn")).unwrap_err();
         assert!(format!("{later:?}").contains("comes with a later version"));
         let misspelt = Profile::from_value(&Value::from("brightspce")).unwrap_err();
         assert!(format!("{misspelt:?}").contains("did you mean"));

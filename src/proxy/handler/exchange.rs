@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 
 use crate::{
-    policy::Permit,
+    policy::{Denial, Permit},
     proxy::{
         arriving::Arriving,
         body::{self, Upload},
@@ -20,7 +20,7 @@ use crate::{
         upstream::{RequestBody, RetryReason, UpstreamBody, UpstreamError},
         worker::Lane,
     },
-    token::AccessToken,
+    token::{AccessToken, Broker},
 };
 
 /// How long the start of a refusal's body is waited for.
@@ -29,6 +29,7 @@ const PEEK_WAIT: Duration = Duration::from_secs(2);
 /// A permitted request on its way to the LMS.
 pub(super) struct Exchange<'a> {
     pub(super) lane: &'a Lane,
+    pub(super) broker: &'a Broker,
     pub(super) permit: &'a Permit,
     pub(super) record: &'a mut Record,
 }
@@ -68,7 +69,7 @@ impl Exchange<'_> {
         mut answer: Answer,
         spare: Option<&(Outgoing, Bytes)>,
     ) -> Result<Answer, Rejection> {
-        let (broker, permit) = (&self.lane.upstream.broker, self.permit);
+        let (broker, permit) = (self.broker, self.permit);
         if !answer.says_dead_token(self.lane, self.record).await? {
             return Ok(answer);
         }
@@ -80,7 +81,7 @@ impl Exchange<'_> {
         let Some(fresh) = self.record.waiting(renewing).await else {
             return Ok(answer);
         };
-        check_granted(permit, &fresh)?;
+        check_granted(permit, &fresh, self.record)?;
         self.lane.metrics.retried(RetryReason::Unauthorized);
         // Frees its connection, for the replay among others.
         drop(answer);
@@ -95,15 +96,16 @@ impl Exchange<'_> {
         mut token: Arc<AccessToken>,
         spare: Option<&(Outgoing, Bytes)>,
     ) -> Result<Answer, Rejection> {
-        let (broker, permit) = (&self.lane.upstream.broker, self.permit);
+        let (broker, permit) = (self.broker, self.permit);
         self.record.uses_token(token.generation);
+        let mut reported = None;
         let authorize = async |headers: &mut HeaderMap| {
             // It was usable when it was handed out. Since then the request may have stood in line for
             // a connection, or been lost by one that was silent for long: what leaves now must still be.
             if !broker.is_usable(&token) {
                 // Rare, and too large to make room for in every request.
                 token = Box::pin(broker.token(permit)).await?;
-                check_granted(permit, &token)?;
+                reported = not_granted(permit, &token)?;
             }
             inject::inject(headers, &token);
             Ok::<_, Rejection>(())
@@ -119,6 +121,9 @@ impl Exchange<'_> {
             self.record.waiting_for_lms(sending).await?
         };
         self.record.uses_token(token.generation);
+        if let Some(denial) = reported {
+            self.record.reported(&denial);
+        }
         if response.status() == StatusCode::UNAUTHORIZED {
             self.record.series().unauthorized.inc();
         }
@@ -130,11 +135,22 @@ impl Exchange<'_> {
     }
 }
 
-/// Refuses what the AS did not grant: it knows better than we which scopes the token has.
-pub(super) fn check_granted(permit: &Permit, token: &AccessToken) -> Result<(), Rejection> {
+/// Refuses what the AS did not grant: it knows better than we which scopes the token has. In report mode it is noted.
+pub(super) fn check_granted(
+    permit: &Permit,
+    token: &AccessToken,
+    record: &mut Record,
+) -> Result<(), Rejection> {
+    if let Some(denial) = not_granted(permit, token)? {
+        record.reported(&denial);
+    }
+    Ok(())
+}
+
+fn not_granted(permit: &Permit, token: &AccessToken) -> Result<Option<Denial>, Denial> {
     match &token.granted {
-        Some(granted) => Ok(permit.check_granted(granted)?),
-        None => Ok(()),
+        Some(granted) => permit.check_granted(granted),
+        None => Ok(None),
     }
 }
 

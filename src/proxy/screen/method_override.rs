@@ -67,10 +67,12 @@ pub(in crate::proxy) fn check(
             "A form field `_method` would change the method; use the method itself.",
         ));
     }
+    // What report mode lets through is not allowed.
     let allows_all = || {
-        OVERRIDES
-            .iter()
-            .all(|method| policy.decide(method, target).is_ok())
+        OVERRIDES.iter().all(|method| {
+            let decision = policy.decide(method, target);
+            decision.is_ok_and(|permit| permit.reported().is_none())
+        })
     };
     if is_whole || allows_all() {
         return Ok(());
@@ -170,6 +172,10 @@ fn find_ignoring_case(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        policy::{Mode, PolicySpec, Requirement, RouteSpec},
+        scope::ScopeSet,
+    };
     use http::HeaderValue;
     use proptest::prelude::*;
 
@@ -260,6 +266,38 @@ mod tests {
         ] {
             let body = format!("--b\r\n{header}\r\n\r\nDELETE\r\n--b--\r\n");
             assert!(names_method(Form::Multipart, body.as_bytes()), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_form_that_goes_on_is_refused_unless_the_policy_itself_allows_all_it_could_become() {
+        let target: PathAndQuery = "/api/v1/courses/1".parse().unwrap();
+        let all = RouteSpec {
+            name: "all".into(),
+            methods: OVERRIDES.to_vec(),
+            path: "/api/v1/courses/{id}".to_owned(),
+            requirement: Requirement::All(ScopeSet::default()),
+            deny: false,
+            max_body: None,
+            encoded_slash: false,
+            upgrade: false,
+            query_allow: Vec::new(),
+            credential: None,
+        };
+        for mode in [Mode::Enforce, Mode::Report] {
+            for (routes, passes) in [(Vec::new(), false), (vec![all.clone()], true)] {
+                let policy = Policy::build(&PolicySpec {
+                    mode,
+                    catalogue: Catalogue::Canvas,
+                    allowlist: ScopeSet::default(),
+                    routes,
+                })
+                .unwrap();
+                let whole = check(Form::Urlencoded, b"a=1", true, &policy, &target);
+                assert!(whole.is_ok());
+                let flowing = check(Form::Urlencoded, b"a=1", false, &policy, &target);
+                assert_eq!(flowing.is_ok(), passes, "{mode:?}");
+            }
         }
     }
 

@@ -105,6 +105,14 @@ impl Profile {
         self.preset("request_scopes")
     }
 
+    /// The same as a value.
+    pub(in crate::config::resolve) fn requests_scopes(self) -> bool {
+        let preset = self.request_scopes();
+        preset
+            .and_then(|preset| preset.value.to_bool())
+            .unwrap_or(true)
+    }
+
     /// What to do about a token URL that neither a person nor the profile has set.
     pub(super) const fn token_url_help(self) -> &'static str {
         match self {
