@@ -44,6 +44,31 @@ impl Origin {
     }
 }
 
+/// The versions of HTTP that are offered over TLS (ALPN, RFC 7301). The server chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2, and HTTP/1.1 for those who do not speak it.
+    Both,
+    /// HTTP/2 only.
+    Http2,
+}
+
+impl Offer {
+    fn protocols(self) -> Vec<Vec<u8>> {
+        let (h1, h2) = (b"http/1.1".to_vec(), H2.to_vec());
+        match self {
+            Self::Http1 => vec![h1],
+            Self::Both => vec![h2, h1],
+            Self::Http2 => vec![h2],
+        }
+    }
+}
+
+/// HTTP/2 over TLS, as ALPN writes it (RFC 9113 section 3.2).
+const H2: &[u8] = b"h2";
+
 /// How to reach one origin.
 #[derive(Clone)]
 pub struct Dialer {
@@ -68,6 +93,9 @@ pub enum DialError {
     /// TLS failed: certificate, protocol, or the peer hung up in the handshake.
     #[error("TLS failed")]
     Tls(#[source] io::Error),
+    /// The server speaks none of the versions of HTTP offered.
+    #[error("the server refuses the version of HTTP that was offered")]
+    Alpn(#[source] io::Error),
     /// It took longer than the timeout.
     #[error("no connection within {0:?}")]
     Timeout(Duration),
@@ -85,18 +113,18 @@ pub struct Phases {
 }
 
 impl Dialer {
-    /// Opens a connection.
+    /// Opens a connection. Over TLS, [`Stream::is_http2`] tells what the server has chosen from `offer`.
     ///
     /// # Errors
     ///
     /// [`DialError`], telling name, connection and TLS apart.
-    pub async fn dial(&self) -> Result<(Stream, Phases), DialError> {
-        timeout(self.timeout, self.open())
+    pub async fn dial(&self, offer: Offer) -> Result<(Stream, Phases), DialError> {
+        timeout(self.timeout, self.open(offer))
             .await
             .unwrap_or(Err(DialError::Timeout(self.timeout)))
     }
 
-    async fn open(&self) -> Result<(Stream, Phases), DialError> {
+    async fn open(&self, offer: Offer) -> Result<(Stream, Phases), DialError> {
         let mut phases = Phases::default();
         let started = Instant::now();
 
@@ -110,9 +138,14 @@ impl Dialer {
             return Ok((Stream::Plain(tcp), phases));
         };
         let handshake = Instant::now();
-        let tls = self.secure(tcp, config).await.map_err(DialError::Tls)?;
+        let tls = self.secure(tcp, config, offer).await.map_err(tls_failure)?;
         phases.tls = handshake.elapsed();
-        Ok((Stream::Tls(Box::new(tls)), phases))
+        let stream = Stream::Tls(Box::new(tls));
+        if offer == Offer::Http2 && !stream.is_http2() {
+            // A server without ALPN says nothing, and would be spoken to in a language it does not know.
+            return Err(DialError::Alpn(io::ErrorKind::Unsupported.into()));
+        }
+        Ok((stream, phases))
     }
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
@@ -155,12 +188,24 @@ impl Dialer {
         &self,
         tcp: TcpStream,
         config: &Arc<rustls::ClientConfig>,
+        offer: Offer,
     ) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(self.origin.host.to_string())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         TlsConnector::from(Arc::clone(config))
+            .with_alpn(offer.protocols())
             .connect(name, tcp)
             .await
+    }
+}
+
+fn tls_failure(error: io::Error) -> DialError {
+    let refused = rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol);
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    if cause == Some(&refused) {
+        DialError::Alpn(error)
+    } else {
+        DialError::Tls(error)
     }
 }
 
@@ -210,7 +255,7 @@ mod tests {
             peer.read_exact(&mut word).await.unwrap();
             peer.write_all(&word).await.unwrap();
         });
-        let (mut stream, phases) = dialer.dial().await.unwrap();
+        let (mut stream, phases) = dialer.dial(Offer::Http1).await.unwrap();
         stream.write_all(b"ping").await.unwrap();
         let mut word = [0; 4];
         stream.read_exact(&mut word).await.unwrap();
@@ -227,7 +272,10 @@ mod tests {
             Duration::from_secs(5),
         );
         drop(listener);
-        assert!(matches!(dialer.dial().await, Err(DialError::Connect(_))));
+        assert!(matches!(
+            dialer.dial(Offer::Http1).await,
+            Err(DialError::Connect(_))
+        ));
     }
 
     #[tokio::test]
@@ -235,7 +283,10 @@ mod tests {
         let mut dialer = plain(80, Duration::from_secs(5));
         // No resolver is asked for a name with a NUL in it.
         dialer.origin.host = "no\0name".into();
-        assert!(matches!(dialer.dial().await, Err(DialError::Dns(_))));
+        assert!(matches!(
+            dialer.dial(Offer::Http1).await,
+            Err(DialError::Dns(_))
+        ));
     }
 
     #[tokio::test]
@@ -247,7 +298,10 @@ mod tests {
         );
         dialer.origin.tls = true;
         dialer.tls = Some(crate::tls::client_config(&crate::tls::Trust::default()).unwrap());
-        assert!(matches!(dialer.dial().await, Err(DialError::Timeout(_))));
+        assert!(matches!(
+            dialer.dial(Offer::Http1).await,
+            Err(DialError::Timeout(_))
+        ));
     }
 
     #[tokio::test]
@@ -271,7 +325,10 @@ mod tests {
     async fn only_dead_addresses_are_a_timeout() {
         let (dead, _full) = dead_address();
         let dialer = plain(dead.port(), Duration::from_millis(50));
-        assert!(matches!(dialer.dial().await, Err(DialError::Timeout(_))));
+        assert!(matches!(
+            dialer.dial(Offer::Http1).await,
+            Err(DialError::Timeout(_))
+        ));
     }
 
     /// A listener whose queue is full: the kernel drops further connection attempts unanswered.

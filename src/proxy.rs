@@ -44,7 +44,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     clock::Clock,
-    dial::Dialer,
+    dial::{Dialer, Offer, Stream},
     policy::{Catalogue, CredentialChoice, Permit, Policy},
     secret::AccessKeys,
     token::Broker,
@@ -113,10 +113,42 @@ pub struct UpstreamParams {
     pub pool_idle_timeout: Duration,
     /// Open connections, all workers together.
     pub max_connections: usize,
+    /// Which version of HTTP it is spoken to in.
+    pub http2: Http2,
     /// Whether Cookie and Set-Cookie pass.
     pub cookies: bool,
     /// How this LMS tells a dead token from a missing permission.
     pub catalogue: Catalogue,
+}
+
+/// `upstreams.NAME.http2`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http2 {
+    /// HTTP/2 where the LMS chooses it (over TLS), else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Never,
+    /// HTTP/2, also without TLS (RFC 9113 section 3.3).
+    Only,
+}
+
+impl Http2 {
+    /// What is offered to the LMS over TLS.
+    #[must_use]
+    pub const fn offer(self) -> Offer {
+        match self {
+            Self::Auto => Offer::Both,
+            Self::Never => Offer::Http1,
+            Self::Only => Offer::Http2,
+        }
+    }
+
+    /// Whether HTTP/2 is spoken on a connection that was made with that offer.
+    #[must_use]
+    pub fn is_spoken_on(self, stream: &Stream) -> bool {
+        self == Self::Only || stream.is_http2()
+    }
 }
 
 /// One upstream of a running proxy.

@@ -42,7 +42,8 @@ pub enum TlsError {
     BadCertificate(#[source] rustls::Error),
 }
 
-/// Builds the client configuration: TLS 1.2 and 1.3, HTTP/1.1 by ALPN, no early data, no key log.
+/// Builds the client configuration: TLS 1.2 and 1.3, no early data, no key log. What is offered by
+/// ALPN is chosen for each connection; HTTP/1.1 where nobody chooses.
 /// System roots; where the system has none, the bundled ones.
 ///
 /// # Errors

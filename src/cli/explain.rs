@@ -69,6 +69,8 @@ pub mod live {
     pub const UPSTREAM_TLS: &str = "BUR4003";
     /// No connection to the LMS in time.
     pub const UPSTREAM_TIMEOUT: &str = "BUR4004";
+    /// It does not speak the version of HTTP that is set for it.
+    pub const UPSTREAM_HTTP_VERSION: &str = "BUR4005";
     /// An address of a listener is taken.
     pub const LISTENER_TAKEN: &str = "BUR4101";
 
@@ -100,6 +102,7 @@ pub mod live {
         UPSTREAM_CONNECT,
         UPSTREAM_TLS,
         UPSTREAM_TIMEOUT,
+        UPSTREAM_HTTP_VERSION,
         LISTENER_TAKEN,
     ];
 }
@@ -145,6 +148,7 @@ pub(super) fn upstream_code(error: &DialError) -> &'static str {
         DialError::Connect(_) => live::UPSTREAM_CONNECT,
         DialError::Tls(_) => live::UPSTREAM_TLS,
         DialError::Timeout(_) => live::UPSTREAM_TIMEOUT,
+        DialError::Alpn(_) => live::UPSTREAM_HTTP_VERSION,
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     admin::ReadyNeeds,
     keys::Algorithm,
     policy::{Catalogue, Mode},
-    proxy::{HostName, LogRequests},
+    proxy::{HostName, Http2, LogRequests},
     secret::{SecretFiles, SecretString},
     telemetry::LogFormat,
     token::RefreshAhead,
@@ -229,12 +229,14 @@ keys! {
     "upstreams.*.idle_timeout": Timeout = r#""60s""#;
     /// How long an idle connection is kept.
     "upstreams.*.pool_idle_timeout": Timeout = r#""30s""#;
-    /// Open connections at once.
+    /// Open connections at once; over HTTP/2 each carries up to 100 requests.
     "upstreams.*.max_connections": Connections = "256";
     /// Roots beside the system's, in PEM.
     "upstreams.*.ca_file": PathBuf;
     /// Only those roots, not the system's.
     "upstreams.*.ca_only": bool = "false";
+    /// "auto": HTTP/2 where the LMS chooses it over TLS, else HTTP/1.1; "never": HTTP/1.1; "only": HTTP/2, also without TLS.
+    "upstreams.*.http2": Http2 = r#""auto""#;
     /// Whether Cookie and Set-Cookie pass.
     "upstreams.*.cookies": bool = "false";
     /// Plain http to a host that is not this machine. The token crosses the network unencrypted.

@@ -453,11 +453,7 @@ fn a_missing_file_is_78_and_says_where_bursar_looked() {
 
 #[test]
 fn keys_of_later_versions_are_unknown() {
-    for key in [
-        "http_proxy = \"http://p\"",
-        "rewrite_links = true",
-        "http2 = \"auto\"",
-    ] {
+    for key in ["http_proxy = \"http://p\"", "rewrite_links = true"] {
         let text = SOUND.replace(
             "credential = \"lms\"",
             &format!("credential = \"lms\"\n{key}"),
@@ -717,6 +713,26 @@ fn a_static_token_is_ready_to_be_sent_and_cannot_be_narrowed() {
         "credential = \"lms\"\ntoken_scope = \"route\"",
     );
     assert_eq!(problem(&narrowed).code(), ProblemCode::Conflict);
+}
+
+#[test]
+fn a_route_that_allows_upgrades_needs_http_1() {
+    let text = |http2: &str| {
+        SOUND
+            .replace("path = \"/one\"", "path = \"/one\"\nupgrade = true")
+            .replace(
+                "credential = \"lms\"",
+                &format!("credential = \"lms\"\nhttp2 = \"{http2}\""),
+            )
+    };
+    let problem = problem(&text("only"));
+    assert_eq!(problem.code(), ProblemCode::Conflict);
+    assert_eq!(problem.key(), "upstreams.lms.http2");
+    let loaded = sound(&text("auto"), &[]);
+    assert_eq!(
+        loaded.config.upstreams[0].params.http2,
+        crate::proxy::Http2::Auto
+    );
 }
 
 #[test]

@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::{BoxError, Service};
 
 use super::{Cause, Unreachable};
-use crate::dial::{DialError, Dialer};
+use crate::dial::{DialError, Dialer, Offer};
 
 /// The largest head of an answer.
 const MAX_HEAD: usize = 64 * 1024;
@@ -56,7 +56,9 @@ impl ExchangeError {
         match self {
             Self::Dial(DialError::Dns(_)) => Cause::Unreachable(Unreachable::Dns),
             Self::Dial(DialError::Connect(_)) => Cause::Unreachable(Unreachable::Connect),
-            Self::Dial(DialError::Tls(_)) => Cause::Unreachable(Unreachable::Tls),
+            Self::Dial(DialError::Tls(_) | DialError::Alpn(_)) => {
+                Cause::Unreachable(Unreachable::Tls)
+            }
             Self::Dial(DialError::Timeout(limit)) => Cause::Timeout(*limit),
             Self::Http(error) if error.is_parse() => Cause::InvalidResponse("it is not HTTP"),
             Self::Http(_) => Cause::Unreachable(Unreachable::Reset),
@@ -84,7 +86,7 @@ async fn exchange(
     dialer: Dialer,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<ConnectionBody>, ExchangeError> {
-    let (stream, _) = dialer.dial().await?;
+    let (stream, _) = dialer.dial(Offer::Http1).await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .handshake(TokioIo::new(stream))

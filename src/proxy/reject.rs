@@ -186,8 +186,8 @@ impl From<UpstreamError> for Rejection {
             UpstreamError::Dns(_) | UpstreamError::Connect(_) => Code::UpstreamUnreachable,
             UpstreamError::Tls(_) => Code::UpstreamTlsError,
             UpstreamError::Timeout(_) => Code::UpstreamTimeout,
-            UpstreamError::Reset(_) => Code::UpstreamReset,
-            UpstreamError::Protocol(_) => Code::UpstreamProtocolError,
+            UpstreamError::Reset(_) | UpstreamError::Incomplete => Code::UpstreamReset,
+            UpstreamError::Protocol(_) | UpstreamError::Version(_) => Code::UpstreamProtocolError,
             UpstreamError::Saturated => Code::Overloaded,
             UpstreamError::Body(fault) => return fault.into(),
         };
@@ -356,6 +356,11 @@ mod tests {
                 UpstreamError::Protocol(Violation::TwoFramings),
                 Code::UpstreamProtocolError,
             ),
+            (
+                UpstreamError::Version(io_error()),
+                Code::UpstreamProtocolError,
+            ),
+            (UpstreamError::Incomplete, Code::UpstreamReset),
             (UpstreamError::Saturated, Code::Overloaded),
             (
                 UpstreamError::Body(BodyFault::Framing),

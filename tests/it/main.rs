@@ -65,6 +65,9 @@ mod limits;
 /// TLS to the LMS.
 mod tls;
 
+/// HTTP/2 to the LMS.
+mod http2;
+
 /// The admin sockets.
 mod admin;
 

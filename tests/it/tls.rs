@@ -19,23 +19,23 @@ use crate::support::{
 };
 
 /// A certificate authority of the test's own.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn file(&self, directory: &tempfile::TempDir) -> PathBuf {
+    pub fn file(&self, directory: &tempfile::TempDir) -> PathBuf {
         let path = directory.path().join("ca.pem");
         std::fs::write(&path, self.0.pem()).unwrap();
         path
     }
 
     /// A certificate for `name`, and its key.
-    fn issue(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    pub fn issue(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();

@@ -13,9 +13,13 @@ use crate::{
 pub(super) async fn check(config: &Config) -> Category {
     let mut checks = Vec::new();
     for upstream in &config.upstreams {
-        let dialer = &upstream.params.dialer;
-        let dialled = dialer.dial().await.map(|(_, phases)| phases);
-        checks.push(judge(&upstream.params.name, dialer, &dialled));
+        let params = &upstream.params;
+        let dialled = params.dialer.dial(params.http2.offer()).await;
+        let dialled = dialled.map(|(stream, phases)| Reached {
+            phases,
+            http2: params.http2.is_spoken_on(&stream),
+        });
+        checks.push(judge(&params.name, &params.dialer, &dialled));
     }
     Category {
         name: "upstreams",
@@ -23,12 +27,19 @@ pub(super) async fn check(config: &Config) -> Category {
     }
 }
 
-fn judge(name: &str, dialer: &Dialer, dialled: &Result<Phases, DialError>) -> Check {
+/// A connection that was made.
+struct Reached {
+    phases: Phases,
+    /// Whether it would carry HTTP/2.
+    http2: bool,
+}
+
+fn judge(name: &str, dialer: &Dialer, dialled: &Result<Reached, DialError>) -> Check {
     let host = &dialer.origin.host;
     let port = dialer.origin.port;
     let subject = format!("{name}: {host}:{port}");
     let error = match dialled {
-        Ok(phases) => return Check::good(format!("{subject} {}", reached(phases, dialer))),
+        Ok(reached) => return Check::good(format!("{subject} {}", describe(reached, dialer))),
         Err(error) => error,
     };
     let (exit, hint) = match error {
@@ -54,6 +65,11 @@ fn judge(name: &str, dialer: &Dialer, dialled: &Result<Phases, DialError>) -> Ch
             Exit::Refused,
             "is a company's TLS inspection in between? then its CA belongs into ca_file".to_owned(),
         ),
+        DialError::Alpn(_) => (
+            Exit::Refused,
+            "http2 of the upstream allows another version of HTTP only; \"auto\" takes either"
+                .to_owned(),
+        ),
     };
     Check::bad(
         subject,
@@ -64,15 +80,17 @@ fn judge(name: &str, dialer: &Dialer, dialled: &Result<Phases, DialError>) -> Ch
     )
 }
 
-fn reached(phases: &Phases, dialer: &Dialer) -> String {
+fn describe(reached: &Reached, dialer: &Dialer) -> String {
+    let phases = &reached.phases;
     let ms = |duration: Duration| format!("{} ms", duration.as_millis());
     let tls = if dialer.origin.tls {
         format!(", TLS verified {}", ms(phases.tls))
     } else {
         ", no TLS".to_owned()
     };
+    let version = if reached.http2 { "HTTP/2" } else { "HTTP/1.1" };
     format!(
-        "resolves {}, accepts connections {}{tls}",
+        "resolves {}, accepts connections {}{tls}, {version}",
         ms(phases.dns),
         ms(phases.tcp)
     )
@@ -85,7 +103,7 @@ mod tests {
     use super::*;
     use crate::{cli::check::report::Outcome, dial::Origin};
 
-    fn judged(dialled: &Result<Phases, DialError>) -> Check {
+    fn judged(dialled: &Result<Reached, DialError>) -> Check {
         let dialer = Dialer {
             origin: Origin {
                 tls: false,
@@ -100,15 +118,18 @@ mod tests {
 
     #[test]
     fn an_upstream_that_is_reached_says_how_fast() {
-        let check = judged(&Ok(Phases {
-            dns: Duration::from_millis(2),
-            tcp: Duration::from_millis(18),
-            tls: Duration::ZERO,
+        let check = judged(&Ok(Reached {
+            phases: Phases {
+                dns: Duration::from_millis(2),
+                tcp: Duration::from_millis(18),
+                tls: Duration::ZERO,
+            },
+            http2: false,
         }));
         assert_eq!(check.result, Outcome::Success);
         assert_eq!(
             check.description,
-            "lms: lms.example.edu:443 resolves 2 ms, accepts connections 18 ms, no TLS"
+            "lms: lms.example.edu:443 resolves 2 ms, accepts connections 18 ms, no TLS, HTTP/1.1"
         );
     }
 
@@ -120,6 +141,7 @@ mod tests {
             (DialError::Connect(cause()), "BUR4002"),
             (DialError::Tls(cause()), "BUR4003"),
             (DialError::Timeout(Duration::from_secs(5)), "BUR4004"),
+            (DialError::Alpn(cause()), "BUR4005"),
         ] {
             let is_timeout = matches!(error, DialError::Timeout(_));
             let check = judged(&Err(error));

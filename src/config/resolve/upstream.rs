@@ -25,7 +25,7 @@ use crate::{
     },
     dial::Dialer,
     policy::{Catalogue, Mode, Policy, PolicyProblem, PolicyProblemKind, PolicySpec},
-    proxy::{HostName, UpstreamParams},
+    proxy::{HostName, Http2, UpstreamParams},
     scope::ScopeSet,
 };
 
@@ -69,9 +69,19 @@ pub(super) fn upstream(
     let idle_timeout = reader.get::<Timeout>(table, "idle_timeout");
     let pool_idle_timeout = reader.get::<Timeout>(table, "pool_idle_timeout");
     let max_connections = reader.get::<Connections>(table, "max_connections");
+    let http2 = reader.get::<Http2>(table, "http2");
     let cookies = reader.get(table, "cookies");
 
     let (spec, policy) = policy?;
+    if http2 == Some(Http2::Only) && spec.routes.iter().any(|route| route.upgrade) {
+        let fault = Fault::new(
+            ProblemCode::Conflict,
+            "leaves no way for a route with `upgrade = true`: a WebSocket needs HTTP/1.1",
+            r#"set http2 = "auto": requests that ask for an upgrade go over HTTP/1.1 by themselves"#,
+        );
+        reader.fault(table, "http2", fault);
+        return None;
+    }
     let (asking, credential) = (asking?, credential?);
     if asking.sends_all(credential, &policy)
         && let Err(problem) = policy.check_ask()
@@ -89,6 +99,7 @@ pub(super) fn upstream(
             idle_timeout: idle_timeout?.0,
             pool_idle_timeout: pool_idle_timeout?.0,
             max_connections: max_connections?.0,
+            http2: http2?,
             cookies: cookies?,
             catalogue: catalogue?,
         },

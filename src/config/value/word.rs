@@ -13,6 +13,7 @@ use crate::{
     config::problem::ProblemCode,
     keys::Algorithm,
     policy::{Catalogue, Mode},
+    proxy::Http2,
     secret::SecretFiles,
     telemetry::LogFormat,
 };
@@ -136,6 +137,7 @@ words!(AuthMethod: "client_secret_basic" => Self::ClientSecretBasic, "client_sec
     later: ["federated"]);
 words!(AudienceForm: "string" => Self::String, "array" => Self::Array; later: []);
 words!(TokenScope: "upstream" => Self::Upstream, "route" => Self::Route; later: []);
+words!(Http2: "auto" => Self::Auto, "never" => Self::Never, "only" => Self::Only; later: []);
 words!(Catalogue: "brightspace" => Self::Brightspace, "canvas" => Self::Canvas, "dap" => Self::Dap, "none" => Self::None; later: []);
 words!(Algorithm: "RS256" => Self::Rs256, "PS256" => Self::Ps256, "ES256" => Self::Es256, "ES384" => Self::Es384, "EdDSA" => Self::EdDsa; later: []);
 

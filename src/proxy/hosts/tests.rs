@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     dial::{Dialer, Origin},
     policy::Catalogue,
+    proxy::Http2,
 };
 use http::Request;
 use proptest::prelude::*;
@@ -28,6 +29,7 @@ fn upstream(tls: bool, host: &str, port: u16, hosts: &[(&str, Option<u16>)]) -> 
         idle_timeout: second,
         pool_idle_timeout: second,
         max_connections: 1,
+        http2: Http2::Auto,
         cookies: false,
         catalogue: Catalogue::None,
     }

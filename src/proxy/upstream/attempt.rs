@@ -43,7 +43,11 @@ pub(super) enum Failure {
     /// No byte of the request left: here it is again.
     Unsent(Box<Request<RequestBody>>, hyper::Error),
     /// The connection ended with no byte of an answer.
-    Silent(hyper::Error),
+    Silent(UpstreamError),
+    /// The LMS says that it has not processed it (HTTP/2).
+    Refused(hyper::Error),
+    /// The LMS wants it over HTTP/1.1.
+    NeedsHttp1(hyper::Error),
     /// Anything else.
     Failed(UpstreamError),
 }
@@ -51,8 +55,10 @@ pub(super) enum Failure {
 impl From<Failure> for UpstreamError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Unsent(_, error) | Failure::Silent(error) => Self::Reset(error),
-            Failure::Failed(error) => error,
+            Failure::Unsent(_, error) | Failure::Refused(error) | Failure::NeedsHttp1(error) => {
+                Self::Reset(error)
+            }
+            Failure::Silent(error) | Failure::Failed(error) => error,
         }
     }
 }
@@ -104,7 +110,7 @@ fn failure(error: hyper::Error, upload: Option<&Upload>, heard: bool) -> Failure
         return Failure::Failed(UpstreamError::Body(fault));
     }
     match UpstreamError::from_lms(error) {
-        UpstreamError::Reset(error) if !heard => Failure::Silent(error),
+        error @ UpstreamError::Reset(_) if !heard => Failure::Silent(error),
         other => Failure::Failed(other),
     }
 }
@@ -114,7 +120,7 @@ fn failure(error: hyper::Error, upload: Option<&Upload>, heard: bool) -> Failure
 /// The time to the head counts from the end of the request. Before that, the LMS has to take the
 /// body's pieces, one per `limits.idle`; time spent waiting for the application is not its fault
 /// (the body has a clock of its own for that).
-async fn within<F: Future>(
+pub(super) async fn within<F: Future>(
     limits: Limits,
     upload: Option<&Upload>,
     start: Instant,

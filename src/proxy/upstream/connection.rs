@@ -2,14 +2,11 @@
 
 use std::{
     cell::Cell,
-    io::{self, IoSlice},
-    pin::Pin,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    task::{Context, Poll},
 };
 
 use http::{Request, Response};
@@ -22,7 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     sync::oneshot,
     task::AbortHandle,
     time::Instant,
@@ -30,6 +27,7 @@ use tokio::{
 
 use super::{
     RequestBody,
+    ear::Ear,
     raw::{HandOver, Raw},
 };
 
@@ -72,10 +70,7 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let heard = Rc::new(Cell::new(false));
-        let io = TokioIo::new(Ear {
-            stream,
-            heard: Rc::clone(&heard),
-        });
+        let io = TokioIo::new(Ear::new(stream, Rc::clone(&heard)));
         let (sender, mut connection) = Builder::new()
             .max_buf_size(MAX_BUFFER)
             .max_header_size(MAX_HEAD)
@@ -89,7 +84,7 @@ impl Connection {
             match (ended, receiver.take()) {
                 (Ok(()), Some(receiver)) => {
                     let parts = connection.into_parts();
-                    let raw = Raw::new(parts.io.into_inner().stream, parts.read_buf);
+                    let raw = Raw::new(parts.io.into_inner().into_inner(), parts.read_buf);
                     // Nobody waits for it any more: then it closes.
                     let _ = receiver.send(raw);
                 }
@@ -167,57 +162,5 @@ impl Drop for Connection {
         if !self.sender.is_ready() {
             self.task.abort();
         }
-    }
-}
-
-/// A stream that remembers whether it has been heard.
-struct Ear<S> {
-    stream: S,
-    heard: Rc<Cell<bool>>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Ear<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            this.heard.set(true);
-        }
-        result
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Ear<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

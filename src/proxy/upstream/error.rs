@@ -24,9 +24,15 @@ pub enum UpstreamError {
     /// `reset`.
     #[error("the LMS closed the connection before its answer was complete")]
     Reset(#[source] hyper::Error),
+    /// `reset`: the end of the answer is missing, without an error of the connection (HTTP/2).
+    #[error("the LMS broke its answer off")]
+    Incomplete,
     /// `protocol`.
     #[error("the answer of the LMS is not valid HTTP")]
     Protocol(#[source] Violation),
+    /// `protocol`: it speaks another version of HTTP than `http2` allows.
+    #[error("the LMS does not speak the version of HTTP that is set for it")]
+    Version(#[source] io::Error),
     /// `saturated`: no connection became free in time.
     #[error("all connections to the LMS are in use")]
     Saturated,
@@ -59,6 +65,9 @@ pub enum Violation {
     /// It does not parse, or its head is larger than the limit of 100 fields and 64 KiB.
     #[error("it cannot be parsed")]
     Malformed(#[source] hyper::Error),
+    /// More than 100 fields.
+    #[error("it has too many fields")]
+    TooManyFields,
     /// Both framings at once (RFC 9112 section 6.1).
     #[error("Content-Length stands beside Transfer-Encoding")]
     TwoFramings,
@@ -104,8 +113,8 @@ impl UpstreamError {
             Self::Connect(_) => ErrorKind::Connect,
             Self::Tls(_) => ErrorKind::Tls,
             Self::Timeout(_) => ErrorKind::Timeout,
-            Self::Reset(_) => ErrorKind::Reset,
-            Self::Protocol(_) => ErrorKind::Protocol,
+            Self::Reset(_) | Self::Incomplete => ErrorKind::Reset,
+            Self::Protocol(_) | Self::Version(_) => ErrorKind::Protocol,
             Self::Saturated => ErrorKind::Saturated,
             Self::Body(_) => return None,
         })
@@ -127,6 +136,7 @@ impl From<DialError> for UpstreamError {
             DialError::Dns(source) => Self::Dns(source),
             DialError::Connect(source) => Self::Connect(source),
             DialError::Tls(source) => Self::Tls(source),
+            DialError::Alpn(source) => Self::Version(source),
             DialError::Timeout(limit) => Self::Timeout(limit),
         }
     }

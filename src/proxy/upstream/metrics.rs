@@ -40,6 +40,8 @@ pub enum RetryReason {
     Unsent,
     /// A pooled connection died before a byte of an answer.
     Reset,
+    /// The LMS said that it had not processed the request (HTTP/2: REFUSED_STREAM, GOAWAY).
+    Refused,
     /// The LMS answered 401 to our token, and a fresh token was tried.
     Unauthorized,
 }
@@ -67,6 +69,7 @@ struct Errors {
 struct Retries {
     unsent: IntCounter,
     reset: IntCounter,
+    refused: IntCounter,
     unauthorized: IntCounter,
 }
 
@@ -166,6 +169,7 @@ impl UpstreamFamilies {
             retries: Retries {
                 unsent: retry("unsent"),
                 reset: retry("reset"),
+                refused: retry("refused"),
                 unauthorized: retry("unauthorized"),
             },
             connects: Connects {
@@ -194,6 +198,7 @@ impl UpstreamMetrics {
         match reason {
             RetryReason::Unsent => &retries.unsent,
             RetryReason::Reset => &retries.reset,
+            RetryReason::Refused => &retries.refused,
             RetryReason::Unauthorized => &retries.unauthorized,
         }
         .inc();
@@ -239,7 +244,7 @@ impl UpstreamMetrics {
         match error {
             DialError::Dns(_) => &connects.dns,
             DialError::Connect(_) => &connects.connect,
-            DialError::Tls(_) => &connects.tls,
+            DialError::Tls(_) | DialError::Alpn(_) => &connects.tls,
             DialError::Timeout(_) => &connects.timeout,
         }
         .inc();
@@ -285,6 +290,7 @@ mod tests {
         }
         for line in [
             "bursar_upstream_retries_total{reason=\"unsent\",upstream=\"lms\"} 0\n",
+            "bursar_upstream_retries_total{reason=\"refused\",upstream=\"lms\"} 0\n",
             "bursar_upstream_connections{state=\"idle\",upstream=\"lms\"} 0\n",
             "bursar_upstream_connects_total{result=\"success\",upstream=\"lms\"} 0\n",
             "bursar_upstream_connect_duration_seconds_count{phase=\"tcp\",upstream=\"lms\"} 0\n",

@@ -1,6 +1,8 @@
 //! Peers for the tests: an LMS on a raw socket, which does exactly what it is told, and an
 //! application over memory.
 
+pub(super) mod frames;
+
 use std::{cell::RefCell, future::Future, rc::Rc, sync::Arc, time::Duration};
 
 use http_body_util::Full;
@@ -20,7 +22,7 @@ use crate::{
     clock::ManualClock,
     dial::{Dialer, Origin},
     policy::Catalogue,
-    proxy::{UpstreamParams, arriving::Arriving},
+    proxy::{Http2, UpstreamParams, arriving::Arriving},
 };
 
 /// Longer than anything here takes: whoever waits this long waits for ever.
@@ -89,6 +91,7 @@ impl Lms {
                 idle_timeout: FOREVER,
                 pool_idle_timeout: FOREVER,
                 max_connections: 4,
+                http2: Http2::Auto,
                 cookies: false,
                 catalogue: Catalogue::None,
             },

@@ -4,6 +4,7 @@ mod back_pressure;
 mod bad_answers;
 mod ceiling;
 mod early_end;
+mod http2;
 mod idleness;
 mod messages;
 mod resending;
@@ -22,7 +23,6 @@ use tokio::{
 };
 
 use super::{
-    pool::Lease,
     testing::{Lms, Peer, application, soon},
     *,
 };
@@ -63,6 +63,15 @@ impl UpstreamClient {
         };
         self.send_with(request, async |_| Ok(()), again).await
     }
+}
+
+/// Puts a connection into the hands of a request, as if it had been opened for it.
+async fn adopt(client: &UpstreamClient, connection: Connection) -> Link {
+    let soon = Instant::now() + Duration::from_secs(60);
+    let Lease::Right(right) = Pool::acquire(&client.pool, Want::Any, soon).await.unwrap() else {
+        panic!("there is a connection already");
+    };
+    Link::Own(right.put(connection))
 }
 
 async fn text(response: Response<UpstreamBody>) -> Result<String, UpstreamError> {

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, task::Waker};
 
-use tokio::time::Instant;
+use tokio::{task::AbortHandle, time::Instant};
 
 use super::error::BodyFault;
 
@@ -12,6 +12,8 @@ pub(super) struct Upload {
     fault: Cell<Option<BodyFault>>,
     /// Whom to wake when the body has been sent.
     sent: Cell<Option<Waker>>,
+    /// What sends it, where that is a task of its own (HTTP/2).
+    task: Cell<Option<AbortHandle>>,
 }
 
 /// Whose turn it is.
@@ -31,6 +33,7 @@ impl Upload {
             phase: Cell::new(Phase::Waiting),
             fault: Cell::new(None),
             sent: Cell::new(None),
+            task: Cell::new(None),
         }
     }
 
@@ -62,6 +65,19 @@ impl Upload {
 
     pub(super) fn fault(&self) -> Option<BodyFault> {
         self.fault.get()
+    }
+
+    /// `task` sends the body.
+    pub(super) fn runs_in(&self, task: AbortHandle) {
+        self.task.set(Some(task));
+    }
+
+    /// Nobody wants the exchange any more. A task of its own that sends the body ends here; where it
+    /// has none, it ends with the connection.
+    pub(super) fn give_up(&self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
     }
 
     pub(super) fn wake_when_sent(&self, waker: &Waker) {

@@ -13,17 +13,17 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{
-    error::UpstreamError, idle::IdleTimer, pool::Lease, switched::Switched, upload::Upload,
+    error::UpstreamError, http2, idle::IdleTimer, pool::Link, switched::Switched, upload::Upload,
 };
 
-/// A body from the LMS. Gives its connection back to the pool when it has been read to its end,
-/// and closes it otherwise. Trailers come as a frame, unfiltered.
+/// A body from the LMS. Gives its connection back to the pool when it has been read to its end. If not,
+/// it closes the connection, or resets its stream where others share it. Trailers come as a frame, unfiltered.
 ///
 /// A body that does not come whole ends in an error, never as if it were complete.
 pub struct UpstreamBody {
     incoming: Incoming,
     /// Until the exchange has ended, one way or the other.
-    lease: Option<Lease>,
+    link: Option<Link>,
     idle: IdleTimer,
     upload: Option<Rc<Upload>>,
     switched: Option<Switched>,
@@ -32,13 +32,13 @@ pub struct UpstreamBody {
 impl UpstreamBody {
     pub(super) fn new(
         incoming: Incoming,
-        lease: Lease,
+        link: Link,
         idle: Duration,
         upload: Option<Rc<Upload>>,
     ) -> Self {
         let mut body = Self {
             incoming,
-            lease: Some(lease),
+            link: Some(link),
             idle: IdleTimer::new(idle),
             upload,
             switched: None,
@@ -53,7 +53,7 @@ impl UpstreamBody {
     pub(super) fn none(incoming: Incoming, switched: Switched) -> Self {
         Self {
             incoming,
-            lease: None,
+            link: None,
             idle: IdleTimer::new(Duration::MAX),
             upload: None,
             switched: Some(switched),
@@ -66,14 +66,15 @@ impl UpstreamBody {
     }
 
     fn finish(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
+        if let Some(link) = self.link.take() {
+            link.give_back();
         }
+        self.give_up_upload();
     }
 
     fn fail(&mut self, error: UpstreamError) -> UpstreamError {
-        if let Some(lease) = self.lease.take() {
-            lease.fail(&error);
+        if let Some(link) = self.link.take() {
+            link.fail(&error);
         }
         error
     }
@@ -81,8 +82,26 @@ impl UpstreamBody {
     fn broken(&self, error: hyper::Error) -> UpstreamError {
         match self.upload.as_ref().and_then(|upload| upload.fault()) {
             Some(fault) => UpstreamError::Body(fault),
+            None if self.is_shared() => http2::broken(error),
             None => UpstreamError::from_lms(error),
         }
+    }
+
+    fn is_shared(&self) -> bool {
+        self.link.as_ref().is_some_and(Link::is_shared)
+    }
+
+    /// Who has the answer, or wants it no more, sends no more of the request.
+    fn give_up_upload(&self) {
+        if let Some(upload) = &self.upload {
+            upload.give_up();
+        }
+    }
+}
+
+impl Drop for UpstreamBody {
+    fn drop(&mut self) {
+        self.give_up_upload();
     }
 }
 
@@ -112,6 +131,10 @@ impl Body for UpstreamBody {
             Some(Err(error)) => {
                 let error = this.broken(error);
                 Some(Err(this.fail(error)))
+            }
+            // hyper takes a stream that was reset without an error for one that has ended.
+            None if this.is_shared() && !this.incoming.is_end_stream() => {
+                Some(Err(this.fail(UpstreamError::Incomplete)))
             }
             None => {
                 this.finish();

@@ -55,12 +55,9 @@ async fn a_connection_past_its_age_is_not_kept() {
     let client = lms.client();
     let (mine, _theirs) = tokio::io::duplex(64);
     let old = Connection::open(mine, Instant::now(), || {}).await.unwrap();
-    let later = Instant::now() + Duration::from_secs(60);
-    let mut lease = Pool::acquire(&client.pool, later).await.unwrap();
     // Its task has to run once before it can be ready.
     tokio::task::yield_now().await;
     assert!(old.is_ready());
-    lease.put(old);
-    lease.give_back();
+    adopt(&client, old).await.give_back();
     lms.settles_at(0, 0).await;
 }

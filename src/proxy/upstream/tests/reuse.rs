@@ -47,13 +47,11 @@ async fn closed_unnoticed(client: &UpstreamClient, count: usize) {
     for _ in 0..count {
         let stream = Unnoticed(Rc::clone(&closed));
         let connection = Connection::open(stream, never, || {}).await.unwrap();
-        let mut lease = Pool::acquire(&client.pool, never).await.unwrap();
-        lease.put(connection);
-        open.push(lease);
+        open.push(adopt(client, connection).await);
     }
     // Their tasks have to run once before they are ready.
     tokio::task::yield_now().await;
-    open.into_iter().for_each(Lease::give_back);
+    open.into_iter().for_each(Link::give_back);
     closed.set(true);
 }
 
