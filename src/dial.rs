@@ -1,6 +1,7 @@
 //! Opening a connection to a configured origin: name, TCP, TLS. The last guard sits here: what is
 //! dialled comes from configuration only, and TLS is verified before a byte is sent.
 
+mod http_proxy;
 mod stream;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -12,6 +13,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+pub use http_proxy::{HttpProxy, ProxyError};
 pub use stream::Stream;
 
 /// Scheme, host and port of a configured server.
@@ -29,17 +31,25 @@ impl Origin {
     /// The value of a Host field: the default port left out, IPv6 in brackets.
     #[must_use]
     pub fn authority(&self) -> String {
+        let default_port = if self.tls { 443 } else { 80 };
+        if self.port == default_port {
+            self.bracketed()
+        } else {
+            self.host_and_port()
+        }
+    }
+
+    /// The target of a CONNECT: the port in any case, IPv6 in brackets.
+    fn host_and_port(&self) -> String {
+        format!("{}:{}", self.bracketed(), self.port)
+    }
+
+    fn bracketed(&self) -> String {
         let host = &self.host;
-        let host = if host.contains(':') {
+        if host.contains(':') {
             format!("[{host}]")
         } else {
             host.to_string()
-        };
-        let default_port = if self.tls { 443 } else { 80 };
-        if self.port == default_port {
-            host
-        } else {
-            format!("{host}:{}", self.port)
         }
     }
 }
@@ -76,8 +86,10 @@ pub struct Dialer {
     pub origin: Origin,
     /// Verification of the server; `Some` exactly when `origin.tls`.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// Limit for name, TCP and TLS together.
+    /// Limit for name, TCP and TLS together, and for the proxy's answer.
     pub timeout: Duration,
+    /// Through whom.
+    pub proxy: Option<Arc<HttpProxy>>,
 }
 
 /// Where dialling failed.
@@ -96,6 +108,9 @@ pub enum DialError {
     /// The server speaks none of the versions of HTTP offered.
     #[error("the server refuses the version of HTTP that was offered")]
     Alpn(#[source] io::Error),
+    /// There is a proxy in between, and it does not let us through.
+    #[error("no way through http_proxy")]
+    Proxy(#[source] ProxyError),
     /// It took longer than the timeout.
     #[error("no connection within {0:?}")]
     Timeout(Duration),
@@ -106,7 +121,7 @@ pub enum DialError {
 pub struct Phases {
     /// Resolving the name.
     pub dns: Duration,
-    /// The TCP handshake.
+    /// The TCP handshake, and through a proxy its answer.
     pub tcp: Duration,
     /// The TLS handshake; zero without TLS.
     pub tls: Duration,
@@ -128,10 +143,16 @@ impl Dialer {
         let mut phases = Phases::default();
         let started = Instant::now();
 
-        let addresses = self.resolve().await?;
+        let blame = |error| self.blame(error);
+        let addresses = self.resolve().await.map_err(blame)?;
         phases.dns = started.elapsed();
 
-        let tcp = self.connect(&addresses, started).await?;
+        let mut tcp = self.connect(&addresses, started).await.map_err(blame)?;
+        if let Some(proxy) = &self.proxy {
+            // Rare, and too large to make room for in every dial.
+            let tunnel = Box::pin(proxy.tunnel(tcp, &self.origin));
+            tcp = tunnel.await.map_err(DialError::Proxy)?;
+        }
         phases.tcp = started.elapsed().saturating_sub(phases.dns);
 
         let Some(config) = &self.tls else {
@@ -148,11 +169,25 @@ impl Dialer {
         Ok((stream, phases))
     }
 
+    /// Whose failure it is to be reached: the proxy resolves the origin's name, and connects to it.
+    fn blame(&self, error: DialError) -> DialError {
+        match error {
+            DialError::Dns(cause) if self.proxy.is_some() => {
+                DialError::Proxy(ProxyError::Dns(cause))
+            }
+            DialError::Connect(cause) if self.proxy.is_some() => {
+                DialError::Proxy(ProxyError::Connect(cause))
+            }
+            error => error,
+        }
+    }
+
     async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
-        let addresses: Vec<_> = lookup_host((&*self.origin.host, self.origin.port))
-            .await
-            .map_err(DialError::Dns)?
-            .collect();
+        let next = match &self.proxy {
+            Some(proxy) => (&*proxy.host, proxy.port),
+            None => (&*self.origin.host, self.origin.port),
+        };
+        let addresses: Vec<_> = lookup_host(next).await.map_err(DialError::Dns)?.collect();
         if addresses.is_empty() {
             return Err(DialError::Dns(io::ErrorKind::NotFound.into()));
         }
@@ -226,12 +261,20 @@ mod tests {
         }
     }
 
-    fn plain(port: u16, timeout: Duration) -> Dialer {
-        Dialer {
-            origin: origin(false, "127.0.0.1", port),
-            tls: None,
-            timeout,
+    impl Dialer {
+        /// Without TLS and without a proxy.
+        pub(super) fn plain(host: &str, port: u16, timeout: Duration) -> Self {
+            Self {
+                origin: origin(false, host, port),
+                tls: None,
+                timeout,
+                proxy: None,
+            }
         }
+    }
+
+    fn plain(port: u16, timeout: Duration) -> Dialer {
+        Dialer::plain("127.0.0.1", port, timeout)
     }
 
     #[test]

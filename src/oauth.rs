@@ -173,7 +173,7 @@ pub enum Cause {
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// No connection: `dns`, `connect`, `tls`, or it was closed (`reset`).
+    /// No connection: `dns`, `connect`, `tls`, the proxy's, or it was closed (`reset`).
     #[error("the authorization server cannot be reached ({0})")]
     Unreachable(Unreachable),
     /// An answer that is no token answer.
@@ -196,6 +196,10 @@ pub enum Unreachable {
     Connect,
     /// TLS failed; no credential was sent.
     Tls,
+    /// `http_proxy` cannot be reached, or does not answer; no credential was sent.
+    Proxy,
+    /// `http_proxy` refuses the tunnel with this status; no credential was sent.
+    ProxyRefused(u16),
     /// The connection was closed before the answer was complete.
     Reset,
 }
@@ -279,6 +283,8 @@ impl std::fmt::Display for Unreachable {
             Self::Dns => "dns",
             Self::Connect => "connect",
             Self::Tls => "tls",
+            Self::Proxy => "no way through http_proxy",
+            Self::ProxyRefused(status) => return write!(formatter, "http_proxy answered {status}"),
             Self::Reset => "reset",
         })
     }

@@ -61,6 +61,8 @@ pub mod live {
     pub const KEY_UNPUBLISHED: &str = "BUR2302";
     /// It holds a private key.
     pub const PRIVATE_KEY_PUBLISHED: &str = "BUR2303";
+    /// The company proxy before the AS does not let bursar through.
+    pub const TOKEN_PROXY: &str = "BUR2009";
     /// The name of the LMS does not resolve.
     pub const UPSTREAM_DNS: &str = "BUR4001";
     /// The LMS does not accept connections.
@@ -71,6 +73,8 @@ pub mod live {
     pub const UPSTREAM_TIMEOUT: &str = "BUR4004";
     /// It does not speak the version of HTTP that is set for it.
     pub const UPSTREAM_HTTP_VERSION: &str = "BUR4005";
+    /// The company proxy before the LMS does not let bursar through.
+    pub const UPSTREAM_PROXY: &str = "BUR4006";
     /// An address of a listener is taken.
     pub const LISTENER_TAKEN: &str = "BUR4101";
 
@@ -103,6 +107,8 @@ pub mod live {
         UPSTREAM_TLS,
         UPSTREAM_TIMEOUT,
         UPSTREAM_HTTP_VERSION,
+        TOKEN_PROXY,
+        UPSTREAM_PROXY,
         LISTENER_TAKEN,
     ];
 }
@@ -134,6 +140,7 @@ pub(super) fn token_request_code(cause: &oauth::Cause) -> &'static str {
         Cause::Unreachable(Unreachable::Dns) => live::TOKEN_DNS,
         Cause::Unreachable(Unreachable::Connect | Unreachable::Reset) => live::TOKEN_CONNECT,
         Cause::Unreachable(Unreachable::Tls) => live::TOKEN_TLS,
+        Cause::Unreachable(Unreachable::Proxy | Unreachable::ProxyRefused(_)) => live::TOKEN_PROXY,
         Cause::InvalidResponse(_) => live::TOKEN_INVALID_RESPONSE,
         Cause::Status(_) => live::TOKEN_STATUS,
         Cause::NotSent(_) => live::TOKEN_NOT_SENT,
@@ -147,6 +154,7 @@ pub(super) fn upstream_code(error: &DialError) -> &'static str {
         DialError::Dns(_) => live::UPSTREAM_DNS,
         DialError::Connect(_) => live::UPSTREAM_CONNECT,
         DialError::Tls(_) => live::UPSTREAM_TLS,
+        DialError::Proxy(_) => live::UPSTREAM_PROXY,
         DialError::Timeout(_) => live::UPSTREAM_TIMEOUT,
         DialError::Alpn(_) => live::UPSTREAM_HTTP_VERSION,
     }

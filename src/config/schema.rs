@@ -12,6 +12,7 @@ use tracing_subscriber::filter::Targets;
 use super::value::{
     FromValue, Text,
     address::{BaseUrl, JwksUrl, Listen, TokenUrl},
+    proxy::ProxyUrl,
     quantity::{AssertionLifetime, Connections, MaxAge, Period, Size, Timeout, Workers},
     request::{Methods, Scopes},
     shape::Shape,
@@ -199,6 +200,8 @@ keys! {
     "credentials.*.timeout": Timeout = r#""10s""#;
     /// Roots beside the system's, in PEM.
     "credentials.*.ca_file": PathBuf;
+    /// The company proxy to go through: http://[USER:PASSWORD@]HOST:PORT.
+    "credentials.*.http_proxy": ProxyUrl, secret;
     /// The token of a static grant; a file of its own (token_file) is safer.
     "credentials.*.token": SecretString, secret;
     /// The file that holds the token of a static grant.
@@ -237,6 +240,8 @@ keys! {
     "upstreams.*.ca_only": bool = "false";
     /// "auto": HTTP/2 where the LMS chooses it over TLS, else HTTP/1.1; "never": HTTP/1.1; "only": HTTP/2, also without TLS.
     "upstreams.*.http2": Http2 = r#""auto""#;
+    /// The company proxy to go through: http://[USER:PASSWORD@]HOST:PORT.
+    "upstreams.*.http_proxy": ProxyUrl, secret;
     /// Whether Cookie and Set-Cookie pass.
     "upstreams.*.cookies": bool = "false";
     /// Plain http to a host that is not this machine. The token crosses the network unencrypted.

@@ -164,6 +164,7 @@ mod tests {
                 },
                 tls: None,
                 timeout: limit,
+                proxy: None,
             },
             path: "/.well-known/jwks.json?x=1".parse().unwrap(),
         }

@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::{BoxError, Service};
 
 use super::{Cause, Unreachable};
-use crate::dial::{DialError, Dialer, Offer};
+use crate::dial::{DialError, Dialer, Offer, ProxyError};
 
 /// The largest head of an answer.
 const MAX_HEAD: usize = 64 * 1024;
@@ -59,6 +59,10 @@ impl ExchangeError {
             Self::Dial(DialError::Tls(_) | DialError::Alpn(_)) => {
                 Cause::Unreachable(Unreachable::Tls)
             }
+            Self::Dial(DialError::Proxy(error)) => Cause::Unreachable(match error {
+                ProxyError::Refused(status) => Unreachable::ProxyRefused(status.as_u16()),
+                _ => Unreachable::Proxy,
+            }),
             Self::Dial(DialError::Timeout(limit)) => Cause::Timeout(*limit),
             Self::Http(error) if error.is_parse() => Cause::InvalidResponse("it is not HTTP"),
             Self::Http(_) => Cause::Unreachable(Unreachable::Reset),

@@ -183,7 +183,9 @@ impl From<TokenError> for Rejection {
 impl From<UpstreamError> for Rejection {
     fn from(error: UpstreamError) -> Self {
         let code = match error {
-            UpstreamError::Dns(_) | UpstreamError::Connect(_) => Code::UpstreamUnreachable,
+            UpstreamError::Dns(_) | UpstreamError::Connect(_) | UpstreamError::Proxy(_) => {
+                Code::UpstreamUnreachable
+            }
             UpstreamError::Tls(_) => Code::UpstreamTlsError,
             UpstreamError::Timeout(_) => Code::UpstreamTimeout,
             UpstreamError::Reset(_) | UpstreamError::Incomplete => Code::UpstreamReset,

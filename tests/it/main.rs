@@ -68,6 +68,9 @@ mod tls;
 /// HTTP/2 to the LMS.
 mod http2;
 
+/// The way out through a company proxy.
+mod company_proxy;
+
 /// The admin sockets.
 mod admin;
 

@@ -2,6 +2,7 @@
 
 pub mod authorization_server;
 pub mod bursar;
+pub mod connect_proxy;
 pub mod http;
 pub mod peer;
 pub mod program;

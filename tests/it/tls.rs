@@ -47,13 +47,13 @@ impl Authority {
 }
 
 /// An LMS behind TLS. Notes what it reads in the clear.
-struct TlsLms {
-    address: SocketAddr,
+pub struct TlsLms {
+    pub address: SocketAddr,
     read: Arc<Mutex<Vec<u8>>>,
 }
 
 impl TlsLms {
-    fn start(authority: &Authority, name: &str) -> Self {
+    pub fn start(authority: &Authority, name: &str) -> Self {
         let (certificate, key) = authority.issue(name);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -86,7 +86,7 @@ impl TlsLms {
         Self { address, read }
     }
 
-    fn read(&self) -> String {
+    pub fn read(&self) -> String {
         String::from_utf8_lossy(&self.read.lock().unwrap()).into_owned()
     }
 }

@@ -154,9 +154,17 @@ pub(in crate::cli) const fn advice(cause: &Cause) -> (Exit, &'static str) {
             Exit::Refused,
             "is a company's TLS inspection in between? then its CA belongs into ca_file",
         ),
+        Cause::Unreachable(Unreachable::ProxyRefused(..500)) => (
+            Exit::Refused,
+            "do user and password in http_proxy fit, and does the proxy allow CONNECT to the host of token_url?",
+        ),
+        Cause::Unreachable(Unreachable::Proxy | Unreachable::ProxyRefused(_)) => (
+            Exit::Temporary,
+            "is http_proxy right, and may this machine connect to it?",
+        ),
         Cause::Unreachable(_) | Cause::Timeout(_) => (
             Exit::Temporary,
-            "is token_url right, and may this machine connect to it? bursar ignores HTTPS_PROXY",
+            "is token_url right, and may this machine connect to it? bursar ignores HTTPS_PROXY; http_proxy is the setting",
         ),
         Cause::Throttled(_)
         | Cause::Status(500..)

@@ -7,7 +7,7 @@ use crate::{
     causes::with_causes,
     cli::{exit::Exit, explain},
     config::Config,
-    dial::{DialError, Dialer, Phases},
+    dial::{DialError, Dialer, Phases, ProxyError},
 };
 
 pub(super) async fn check(config: &Config) -> Category {
@@ -52,8 +52,22 @@ fn judge(name: &str, dialer: &Dialer, dialled: &Result<Reached, DialError>) -> C
         DialError::Connect(_) => (
             Exit::Temporary,
             format!(
-                "does a firewall or a network policy forbid port {port}? bursar ignores HTTPS_PROXY"
+                "does a firewall or a network policy forbid port {port}? bursar ignores HTTPS_PROXY; http_proxy is the setting"
             ),
+        ),
+        DialError::Proxy(ProxyError::Refused(status)) => (
+            if status.is_server_error() {
+                Exit::Temporary
+            } else {
+                Exit::Refused
+            },
+            format!(
+                "do user and password in http_proxy fit, and does the proxy allow CONNECT to {host}:{port}?"
+            ),
+        ),
+        DialError::Proxy(_) => (
+            Exit::Temporary,
+            "is http_proxy right, and may this machine connect to it?".to_owned(),
         ),
         DialError::Timeout(_) => (
             Exit::Temporary,
@@ -112,6 +126,7 @@ mod tests {
             },
             tls: None,
             timeout: Duration::from_secs(5),
+            proxy: None,
         };
         judge("lms", &dialer, dialled)
     }

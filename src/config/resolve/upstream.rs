@@ -7,7 +7,7 @@ use super::{
     credential::Draft,
     is_name,
     listener::{self, Reach},
-    route,
+    outbound, route,
     scopes::{self, Dialect},
 };
 use crate::{
@@ -116,6 +116,7 @@ fn dialer(
     table: &Table,
 ) -> Option<Dialer> {
     let timeout = reader.get::<Timeout>(table, "connect_timeout");
+    let proxy = outbound::http_proxy(reader, table);
     let allow_plain_http = reader.get::<bool>(table, "allow_plain_http");
     let base = reader.require::<BaseUrl>(
         table,
@@ -143,6 +144,7 @@ fn dialer(
             origin: base.origin,
             tls: None,
             timeout: timeout?.0,
+            proxy: proxy?,
         });
     }
     let ca_only = reader.get::<bool>(table, "ca_only");
@@ -155,6 +157,7 @@ fn dialer(
         origin: base.origin,
         tls: Some(tls),
         timeout: timeout?.0,
+        proxy: proxy?,
     })
 }
 

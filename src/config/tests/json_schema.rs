@@ -15,6 +15,7 @@ use crate::config::{
 
 /// Values of every kind, good for one key or another, and bad for the others.
 const SAMPLES: &[&str] = &[
+    "\"http://proxy.example:3128\"",
     "true",
     "0",
     "1",

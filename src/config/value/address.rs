@@ -98,7 +98,7 @@ fn host_name(value: &Value) -> Result<HostName, Fault> {
 }
 
 /// Lower case, no brackets, no trailing dot.
-fn bare<S: AsRef<str>>(host: &Host<S>) -> String {
+pub(super) fn bare<S: AsRef<str>>(host: &Host<S>) -> String {
     match host {
         Host::Domain(name) => {
             let name = name.as_ref();

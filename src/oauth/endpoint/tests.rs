@@ -60,6 +60,7 @@ fn params(auth: ClientAuth, port: u16) -> ClientParams {
             },
             tls: None,
             timeout,
+            proxy: None,
         },
         token_path: "/core/connect/token?x=1".parse().unwrap(),
         token_params: Vec::new(),

@@ -22,6 +22,7 @@ fn upstream(tls: bool, host: &str, port: u16, hosts: &[(&str, Option<u16>)]) -> 
             },
             tls: None,
             timeout: second,
+            proxy: None,
         },
         hosts: hosts.iter().map(|(host, port)| name(host, *port)).collect(),
         listen: None,

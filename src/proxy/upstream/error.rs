@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use crate::dial::DialError;
+use crate::dial::{DialError, ProxyError};
 
 /// Why there is no answer from the LMS, or no whole one.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,9 @@ pub enum UpstreamError {
     /// `connect`.
     #[error("the LMS does not accept connections")]
     Connect(#[source] io::Error),
+    /// `connect` too: the company proxy in between.
+    #[error("the proxy before the LMS (http_proxy) does not let bursar through")]
+    Proxy(#[source] ProxyError),
     /// `tls`.
     #[error("TLS to the LMS failed")]
     Tls(#[source] io::Error),
@@ -110,7 +113,7 @@ impl UpstreamError {
     pub const fn kind(&self) -> Option<ErrorKind> {
         Some(match self {
             Self::Dns(_) => ErrorKind::Dns,
-            Self::Connect(_) => ErrorKind::Connect,
+            Self::Connect(_) | Self::Proxy(_) => ErrorKind::Connect,
             Self::Tls(_) => ErrorKind::Tls,
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::Reset(_) | Self::Incomplete => ErrorKind::Reset,
@@ -135,6 +138,7 @@ impl From<DialError> for UpstreamError {
         match error {
             DialError::Dns(source) => Self::Dns(source),
             DialError::Connect(source) => Self::Connect(source),
+            DialError::Proxy(source) => Self::Proxy(source),
             DialError::Tls(source) => Self::Tls(source),
             DialError::Alpn(source) => Self::Version(source),
             DialError::Timeout(limit) => Self::Timeout(limit),

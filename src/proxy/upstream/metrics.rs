@@ -243,7 +243,7 @@ impl UpstreamMetrics {
         let connects = &self.0.connects;
         match error {
             DialError::Dns(_) => &connects.dns,
-            DialError::Connect(_) => &connects.connect,
+            DialError::Connect(_) | DialError::Proxy(_) => &connects.connect,
             DialError::Tls(_) | DialError::Alpn(_) => &connects.tls,
             DialError::Timeout(_) => &connects.timeout,
         }

@@ -84,6 +84,7 @@ impl Lms {
                     },
                     tls: None,
                     timeout: FOREVER,
+                    proxy: None,
                 },
                 hosts: vec![],
                 listen: None,

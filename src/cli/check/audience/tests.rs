@@ -97,6 +97,7 @@ pub(in crate::cli::check) fn client(port: u16, audience: &str) -> ClientParams {
             },
             tls: None,
             timeout: Duration::from_secs(10),
+            proxy: None,
         },
         token_path: "/token".parse().unwrap(),
         token_params: Vec::new(),

@@ -4,7 +4,7 @@ mod proof;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Files, keys};
+use super::{super::outbound, Files, keys};
 use crate::{
     config::{
         problem::ProblemCode,
@@ -77,9 +77,10 @@ pub(super) fn client(
     let proof = proof::proof(reader, files, table, profile, grant, id, url.as_ref());
     let timeout = reader.get::<Timeout>(table, "timeout").map(|limit| limit.0);
     // Only a client that signs has a key set; with another one the setting has no effect, and is told to have none.
+    let proxy = outbound::http_proxy(reader, table);
     let signs = proof.as_ref().is_none_or(proof::Proof::signs);
     let key_set = match signs {
-        true => keys::key_set(reader, files, table, timeout),
+        true => keys::key_set(reader, files, table, timeout, proxy.clone()),
         false => Ok(None),
     };
     let token_params = token_params(reader, table);
@@ -98,6 +99,7 @@ pub(super) fn client(
             origin: url.origin,
             tls,
             timeout,
+            proxy: proxy?,
         },
         token_path: url.path,
         token_params: token_params?,

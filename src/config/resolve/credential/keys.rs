@@ -9,7 +9,7 @@ use crate::{
         reader::{Reader, Table},
         value::{Fault, Text, address::JwksUrl, quantity::MaxAge},
     },
-    dial::Dialer,
+    dial::{Dialer, HttpProxy},
     keys::{Algorithm, KeyRing, KeyTerms, SigningKey},
     oauth::KeySetUrl,
 };
@@ -68,6 +68,7 @@ pub(super) fn key_set(
     files: &mut Files,
     table: &Table,
     timeout: Option<Duration>,
+    proxy: Option<Option<Arc<HttpProxy>>>,
 ) -> Result<Option<KeySetUrl>, ()> {
     if !table.has("jwks_url") {
         return Ok(None);
@@ -82,6 +83,7 @@ pub(super) fn key_set(
             origin: url.origin,
             tls,
             timeout: timeout.ok_or(())?,
+            proxy: proxy.ok_or(())?,
         },
         path: url.path,
     }))
