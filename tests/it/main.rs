@@ -53,6 +53,9 @@ mod credentials;
 /// The life of a token against an authorization server that behaves badly.
 mod token_lifecycle;
 
+/// How bursar proves itself at the token endpoint.
+mod client_auth;
+
 /// Where Envoy was measured: the same situations.
 mod envoy;
 

@@ -91,6 +91,11 @@ fn what_may_pass_by_itself_is_told_from_what_must_be_changed() {
             "BUR2104",
             Refused,
         ),
+        (
+            Cause::Rejected(OAuthError::InvalidGrant),
+            "BUR2106",
+            Refused,
+        ),
         (Cause::Status(404), "BUR2007", Refused),
         (Cause::InvalidResponse("no JSON"), "BUR2006", Refused),
     ] {
