@@ -1,6 +1,6 @@
 //! The data path: the life of a request, from the application's socket to the LMS and back.
 //!
-//! 1. [`listener`] accepts a connection, `connection` runs HTTP/1.1 on it and watches its clocks.
+//! 1. [`listener`] accepts a connection, `connection` runs HTTP/1 or HTTP/2 on it and watches its clocks.
 //! 2. `handler` is the whole life of one request: one function, top to bottom.
 //! 3. `screen` refuses what is not plain, unambiguous HTTP from a program.
 //!    `caller` asks for the caller key, where there is one.
@@ -25,10 +25,13 @@ mod contain;
 pub mod handler;
 pub mod headers;
 mod hosts;
+mod in_flight;
 pub mod inject;
 pub mod listener;
 pub mod metrics;
+mod preface;
 mod progress;
+mod pseudo;
 mod record;
 pub mod reject;
 mod request_id;

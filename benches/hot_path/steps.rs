@@ -12,11 +12,11 @@ use bursar::{
     clock::SystemClock,
     config::{Config, LoadOptions, load},
     policy::{CanonicalPath, Permit, Policy, Server},
-    proxy::headers::{RequestRules, rewrite_request, rewrite_response},
+    proxy::headers::{RequestRules, Via, rewrite_request, rewrite_response},
     scope::{Scope, ScopeSet},
     token::{Brokers, TokenMetrics},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, uri::PathAndQuery};
 use prometheus::Registry;
 use tokio::runtime::Builder;
 
@@ -108,7 +108,7 @@ pub(super) fn token_load() -> Round {
 pub(super) fn request_headers() -> Round {
     let rules = RequestRules {
         host: HeaderValue::from_static("school.brightspace.com"),
-        via: HeaderValue::from_static("1.1 bursar-3f9c2a71"),
+        via: Via::new("bursar-3f9c2a71"),
         cookies: false,
     };
     let headers = fields(&[
@@ -126,7 +126,7 @@ pub(super) fn request_headers() -> Round {
     ]);
     Box::new(move || {
         let mut headers = headers.clone();
-        rewrite_request(&mut headers, &rules);
+        rewrite_request(&mut headers, Version::HTTP_11, &rules);
         black_box(headers);
     })
 }

@@ -26,17 +26,41 @@ pub(super) enum Arrival {
     Whole,
 }
 
-/// A body that tells its connection how far it has come.
+/// What is known of a body.
+#[derive(Debug, Default)]
+pub(super) struct Reception {
+    arrival: Cell<Arrival>,
+    read: Cell<u64>,
+}
+
+impl Reception {
+    /// How far it has come.
+    pub(super) fn arrival(&self) -> Arrival {
+        self.arrival.get()
+    }
+
+    /// It has come so far.
+    pub(super) fn set_arrival(&self, arrival: Arrival) {
+        self.arrival.set(arrival);
+    }
+
+    /// Bytes of it that have been read.
+    pub(super) fn read(&self) -> u64 {
+        self.read.get()
+    }
+}
+
+/// A body that tells what carries it how far it has come.
 #[derive(Debug)]
 pub struct Arriving {
     body: Incoming,
-    arrival: Rc<Cell<Arrival>>,
+    reception: Rc<Reception>,
 }
 
 impl Arriving {
-    /// `arrival` is where the connection looks.
-    pub(super) fn new(body: Incoming, arrival: Rc<Cell<Arrival>>) -> Self {
-        Self { body, arrival }
+    /// `reception` is where the carrier looks.
+    pub(super) fn new(body: Incoming, reception: Rc<Reception>) -> Self {
+        Self { body, reception }
     }
 }
 
@@ -49,7 +73,13 @@ impl Body for Arriving {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
-        self.arrival.set(match &frame {
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            let read = &self.reception.read;
+            read.set(read.get().saturating_add(data.len() as u64));
+        }
+        self.reception.set_arrival(match &frame {
             Poll::Pending | Poll::Ready(Some(Err(_))) => Arrival::Awaited,
             Poll::Ready(Some(Ok(_))) if !self.body.is_end_stream() => Arrival::Ahead,
             Poll::Ready(Some(Ok(_)) | None) => Arrival::Whole,

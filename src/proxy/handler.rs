@@ -5,7 +5,9 @@ mod exchange;
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, header::CONTENT_LENGTH, request::Parts, uri::PathAndQuery};
+use http::{
+    HeaderMap, Method, Request, Version, header::CONTENT_LENGTH, request::Parts, uri::PathAndQuery,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -17,7 +19,8 @@ use super::{
     contain::contain,
     headers,
     hosts::Directory,
-    progress::InFlight,
+    in_flight::InFlight,
+    pseudo,
     record::{Record, Recorded},
     reject::Rejection,
     screen::{self, method_override},
@@ -44,9 +47,10 @@ pub(super) async fn handle(
 ) -> Answered<Recorded<UpstreamBody>> {
     let (head, incoming) = request.into_parts();
     let waits_for_continue = screen::expects_continue(&head.headers);
-    let arrival = Rc::clone(in_flight.arrival());
+    let is_stream = head.version == Version::HTTP_2;
+    let reception = Rc::clone(in_flight.reception());
     let mut record = Record::begin(&worker, in_flight, &head.method);
-    let mut incoming = (!incoming.is_end_stream()).then(|| Arriving::new(incoming, arrival));
+    let mut incoming = (!incoming.is_end_stream()).then(|| Arriving::new(incoming, reception));
     let outcome = contain(forward(
         &worker,
         &directory,
@@ -63,13 +67,19 @@ pub(super) async fn handle(
             Rejection::new(Code::InternalError, "The request ran into a bug in bursar.").closing()
         }
     };
-    Box::pin(settle(
-        incoming,
-        waits_for_continue,
-        &mut rejection,
-        &mut record,
-    ))
-    .await;
+    if is_stream {
+        // It is reset where its body was not read (RFC 9113 section 8.1); the others go on.
+        rejection.close = false;
+        drop(incoming);
+    } else {
+        Box::pin(settle(
+            incoming,
+            waits_for_continue,
+            &mut rejection,
+            &mut record,
+        ))
+        .await;
+    }
     record.rejected(&mut rejection);
     let response = rejection.response(record.id());
     record.answers(response.status());
@@ -84,6 +94,9 @@ async fn forward<'a>(
     incoming: &mut Option<Arriving>,
     record: &mut Record,
 ) -> Result<(&'a Lane, Answer), Rejection> {
+    if head.version == Version::HTTP_2 {
+        pseudo::normalise(&mut head)?;
+    }
     let had_fragment = record.in_flight().had_fragment();
     screen::screen(&head, worker.pseudonym.as_str(), had_fragment)?;
     caller::check(worker.proxy.server.caller_keys.as_ref(), &head.headers)?;
@@ -109,7 +122,7 @@ async fn forward<'a>(
     let token = record.waiting(broker.token(&permit)).await?;
     exchange::check_granted(&permit, &token, record)?;
 
-    headers::rewrite_request(&mut head.headers, &lane.rules);
+    headers::rewrite_request(&mut head.headers, head.version, &lane.rules);
     if switches {
         upgrade::switch(&mut head.headers);
     }

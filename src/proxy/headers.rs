@@ -2,7 +2,7 @@
 //! somebody else, and what would carry a session or a credential across, stays here.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, Version,
     header::{CACHE_CONTROL, CONNECTION, HOST, TRAILER, VIA},
 };
 
@@ -12,15 +12,46 @@ pub struct RequestRules {
     /// The configured authority: the only Host that the LMS ever sees (R28, R29).
     pub host: HeaderValue,
     /// Our entry in `Via`, by which a loop is recognised.
-    pub via: HeaderValue,
+    pub via: Via,
     /// Whether `Cookie` passes.
     pub cookies: bool,
+}
+
+/// One entry in `Via` per version in which a request can have come (RFC 9110 section 7.6.3).
+#[derive(Clone, Debug)]
+pub struct Via {
+    http10: HeaderValue,
+    http11: HeaderValue,
+    http2: HeaderValue,
+}
+
+impl Via {
+    /// Of a recipient that calls itself `pseudonym`, a token.
+    pub fn new(pseudonym: &str) -> Self {
+        let entry = |version: &str| {
+            HeaderValue::try_from(format!("{version} {pseudonym}"))
+                .unwrap_or(HeaderValue::from_static(""))
+        };
+        Self {
+            http10: entry("1.0"),
+            http11: entry("1.1"),
+            http2: entry("2.0"),
+        }
+    }
+
+    fn of(&self, version: Version) -> &HeaderValue {
+        match version {
+            Version::HTTP_2 => &self.http2,
+            Version::HTTP_10 => &self.http10,
+            _ => &self.http11,
+        }
+    }
 }
 
 /// Makes the application's fields those of our own request, all but the credential.
 ///
 /// Framing fields go as well: the body that is sent decides about them (R01).
-pub fn rewrite_request(headers: &mut HeaderMap, rules: &RequestRules) {
+pub fn rewrite_request(headers: &mut HeaderMap, version: Version, rules: &RequestRules) {
     remove(headers, |name| {
         is_hop_by_hop(name)
             || is_framing(name)
@@ -29,7 +60,7 @@ pub fn rewrite_request(headers: &mut HeaderMap, rules: &RequestRules) {
             || is_credential(name)
             || name == "cookie" && !rules.cookies
     });
-    headers.append(VIA, rules.via.clone());
+    headers.append(VIA, rules.via.of(version).clone());
     headers.insert(HOST, rules.host.clone());
 }
 
@@ -152,7 +183,7 @@ mod tests {
     fn rules() -> RequestRules {
         RequestRules {
             host: HeaderValue::from_static("lms.example"),
-            via: HeaderValue::from_static("1.1 bursar-1"),
+            via: Via::new("bursar-1"),
             cookies: false,
         }
     }
@@ -181,8 +212,21 @@ mod tests {
             ("x-real-name", "2"),
             ("accept", "*/*"),
         ]);
-        rewrite_request(&mut headers, &rules());
+        rewrite_request(&mut headers, Version::HTTP_11, &rules());
         assert_eq!(names(&headers), ["accept", "host", "via"]);
+    }
+
+    #[test]
+    fn our_entry_says_in_which_version_the_request_came() {
+        for (version, entry) in [
+            (Version::HTTP_10, "1.0 bursar-1"),
+            (Version::HTTP_11, "1.1 bursar-1"),
+            (Version::HTTP_2, "2.0 bursar-1"),
+        ] {
+            let mut headers = HeaderMap::new();
+            rewrite_request(&mut headers, version, &rules());
+            assert_eq!(headers[VIA], entry);
+        }
     }
 
     #[test]
@@ -191,7 +235,7 @@ mod tests {
             ("connection", "host, via, authorization, cookie"),
             ("host", "localhost:8080"),
         ]);
-        rewrite_request(&mut headers, &rules());
+        rewrite_request(&mut headers, Version::HTTP_11, &rules());
         assert_eq!(headers[HOST], "lms.example");
         assert_eq!(headers[VIA], "1.1 bursar-1");
     }
@@ -199,7 +243,7 @@ mod tests {
     #[test]
     fn the_via_of_others_is_kept_and_ours_comes_last() {
         let mut headers = map(&[("via", "1.0 fred")]);
-        rewrite_request(&mut headers, &rules());
+        rewrite_request(&mut headers, Version::HTTP_11, &rules());
         let via: Vec<_> = headers.get_all(VIA).iter().collect();
         assert_eq!(via, ["1.0 fred", "1.1 bursar-1"]);
     }
@@ -208,12 +252,16 @@ mod tests {
     fn cookies_pass_only_where_the_upstream_says_so() {
         let cookie = [("cookie", "a=b")];
         let mut headers = map(&cookie);
-        rewrite_request(&mut headers, &rules());
+        rewrite_request(&mut headers, Version::HTTP_11, &rules());
         assert!(!headers.contains_key(COOKIE));
 
         let mut headers = map(&cookie);
         let cookies = true;
-        rewrite_request(&mut headers, &RequestRules { cookies, ..rules() });
+        rewrite_request(
+            &mut headers,
+            Version::HTTP_11,
+            &RequestRules { cookies, ..rules() },
+        );
         assert!(headers.contains_key(COOKIE));
     }
 
@@ -323,7 +371,7 @@ mod tests {
                 headers.append(name, value);
             }
             let options = connection_options(&headers);
-            rewrite_request(&mut headers, &rules());
+            rewrite_request(&mut headers, Version::HTTP_11, &rules());
             for name in headers.keys() {
                 let text = name.as_str();
                 prop_assert!(!is_hop_by_hop(text) && !is_framing(text) && !is_spoofable(text));

@@ -17,7 +17,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, header::CONNECTION};
+use http::{HeaderValue, Request, Version, header::CONNECTION};
+use hyper::body::Incoming;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -254,7 +255,8 @@ impl Entrance {
                 header: server.header_timeout,
                 idle: server.idle_timeout,
             };
-            let answer = |in_flight, request| {
+            let answer = |in_flight, request: Request<Incoming>| {
+                let is_stream = request.version() == Version::HTTP_2;
                 let handling = handler::handle(
                     Rc::clone(&worker),
                     Rc::clone(&directory),
@@ -268,6 +270,8 @@ impl Entrance {
                     let mut answered = handling.await;
                     if let Answered::Response(response) = &mut answered
                         && is_leaving.get()
+                        // A connection of HTTP/2 takes leave with GOAWAY.
+                        && !is_stream
                     {
                         let close = HeaderValue::from_static("close");
                         response.headers_mut().insert(CONNECTION, close);

@@ -12,12 +12,17 @@ use std::{
     time::Duration,
 };
 
+use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
 };
 
-use super::arriving::Arrival;
+use super::{
+    arriving::{Arrival, Reception},
+    in_flight::{Carrier, InFlight},
+    preface::Opening,
+};
 
 /// The clocks of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -54,11 +59,13 @@ pub(super) struct Progress {
     /// The connection ends while the application may still be sending.
     unread: Cell<bool>,
     /// How far the body of the request in flight has come.
-    arrival: Rc<Cell<Arrival>>,
+    reception: Rc<Reception>,
     /// Bytes of the next head have come while a request is in flight.
     early: Cell<bool>,
     /// Who is to look again, once the request in flight has ended, for the end that was kept back.
     kept_back: RefCell<Option<Waker>>,
+    /// The connection began with the preface of HTTP/2.
+    is_http2: Cell<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +104,8 @@ impl Progress {
             stalled: Cell::new(None),
             received: Cell::new(0),
             unread: Cell::new(false),
-            arrival: Rc::default(),
+            reception: Rc::default(),
+            is_http2: Cell::new(false),
             early: Cell::new(false),
             kept_back: RefCell::default(),
         }
@@ -116,6 +124,24 @@ impl Progress {
         Some((since.checked_add(limit)?, expiry))
     }
 
+    /// hyper has a whole head. `has_body`: something follows it.
+    pub(super) fn begin(this: &Rc<Self>, has_body: bool) -> InFlight {
+        this.reception.set_arrival(if has_body {
+            Arrival::Ahead
+        } else {
+            Arrival::Whole
+        });
+        let had_fragment = this.line.get() == Line::Seen { fragment: true };
+        this.enter(Phase::InFlight);
+        let carrier = Rc::clone(this) as Rc<dyn Carrier>;
+        InFlight::new(carrier, Rc::clone(&this.reception), had_fragment)
+    }
+
+    /// Whether the connection turned out to be one of HTTP/2, and its bytes none of HTTP/1's business.
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2.get()
+    }
+
     /// Whether the connection ends while the application may still be sending.
     pub(super) fn is_unread(&self) -> bool {
         self.unread.get()
@@ -123,7 +149,7 @@ impl Progress {
 
     /// Whether a request is in flight and nobody waits for more of it.
     fn awaits_answer(&self) -> bool {
-        self.phase.get() == Phase::InFlight && self.arrival.get() != Arrival::Awaited
+        self.phase.get() == Phase::InFlight && self.reception.arrival() != Arrival::Awaited
     }
 
     fn enter(&self, phase: Phase) {
@@ -138,7 +164,7 @@ impl Progress {
         let received = self.received.get().saturating_add(bytes.len() as u64);
         self.received.set(received);
         match self.phase.get() {
-            Phase::InFlight if self.arrival.get() == Arrival::Whole => {
+            Phase::InFlight if self.reception.arrival() == Arrival::Whole => {
                 if !self.early.replace(true) {
                     self.line.set(Line::Before);
                 }
@@ -146,7 +172,7 @@ impl Progress {
             }
             // At hand now, and mostly a piece of the body for whoever waits for it. (A piece of a chunk's size
             // is none; an application that leaves there is noticed by the body's idle timeout.)
-            Phase::InFlight => self.arrival.set(Arrival::Ahead),
+            Phase::InFlight => self.reception.set_arrival(Arrival::Ahead),
             Phase::Head => self.scan(bytes),
             Phase::New | Phase::Idle => {
                 self.enter(Phase::Head);
@@ -187,60 +213,24 @@ impl Progress {
     }
 }
 
-/// Marks its connection as serving a request; when it is dropped, the request has ended.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    progress: Rc<Progress>,
-    had_fragment: bool,
-}
+impl Carrier for Progress {
+    fn received(&self) -> u64 {
+        self.received.get()
+    }
 
-impl InFlight {
-    /// hyper has a whole head. `has_body`: something follows it.
-    pub(super) fn begin(progress: &Rc<Progress>, has_body: bool) -> Self {
-        progress.arrival.set(if has_body {
-            Arrival::Ahead
+    fn leave_unread(&self) {
+        self.unread.set(true);
+    }
+
+    fn end(&self) {
+        if self.early.replace(false) {
+            self.enter(Phase::Head);
         } else {
-            Arrival::Whole
-        });
-        let had_fragment = progress.line.get() == Line::Seen { fragment: true };
-        progress.enter(Phase::InFlight);
-        Self {
-            progress: Rc::clone(progress),
-            had_fragment,
+            self.enter(Phase::Idle);
+            self.line.set(Line::Before);
         }
-    }
-
-    /// Whether the request line held a `#`.
-    pub(super) fn had_fragment(&self) -> bool {
-        self.had_fragment
-    }
-
-    /// Where the request's body tells how far it has come.
-    pub(super) fn arrival(&self) -> &Rc<Cell<Arrival>> {
-        &self.progress.arrival
-    }
-
-    /// Bytes that the application has sent for this request, its head included.
-    pub(super) fn received(&self) -> u64 {
-        self.progress.received.get()
-    }
-
-    /// The connection is going to end without the rest of the request's body having been read.
-    pub(super) fn leave_unread(&self) {
-        self.progress.unread.set(true);
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        if self.progress.early.replace(false) {
-            self.progress.enter(Phase::Head);
-        } else {
-            self.progress.enter(Phase::Idle);
-            self.progress.line.set(Line::Before);
-        }
-        self.progress.received.set(0);
-        if let Some(connection) = self.progress.kept_back.take() {
+        self.received.set(0);
+        if let Some(connection) = self.kept_back.take() {
             connection.wake();
         }
     }
@@ -251,17 +241,63 @@ impl Drop for InFlight {
 pub(super) struct Observed<S> {
     stream: S,
     progress: Rc<Progress>,
+    opening: Opening,
+    /// What was read while it was open, and has not been passed on.
+    held: BytesMut,
 }
 
 impl<S> Observed<S> {
     /// Notes what passes through `stream`.
     pub(super) fn new(stream: S, progress: Rc<Progress>) -> Self {
-        Self { stream, progress }
+        Self {
+            stream,
+            progress,
+            opening: Opening::Open,
+            held: BytesMut::new(),
+        }
     }
 
-    /// The socket itself.
-    pub(super) fn into_inner(self) -> S {
-        self.stream
+    /// The socket itself, and what was read from it but not passed on: of a connection of HTTP/2, all.
+    pub(super) fn into_parts(self) -> (S, Bytes) {
+        (self.stream, self.held.freeze())
+    }
+}
+
+impl<S: AsyncRead + Unpin> Observed<S> {
+    /// Looks for the preface in the bytes that hyper's own read has brought. There is no read more than
+    /// without that, and no copy unless they begin like one.
+    fn poll_opening(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.opening == Opening::Open {
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+            let bytes = buffer.filled().get(before..).unwrap_or_default();
+            let has_ended = bytes.is_empty();
+            self.progress.read(bytes);
+            if self.held.is_empty() {
+                self.opening = Opening::of(bytes);
+                if has_ended || self.opening == Opening::Http1 {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            self.held.extend_from_slice(bytes);
+            buffer.set_filled(before);
+            self.opening = match Opening::of(&self.held) {
+                Opening::Open if has_ended => Opening::Http1,
+                opening => opening,
+            };
+        }
+        if self.opening == Opening::Http2 {
+            // hyper waits for ever; the connection is taken out of its hands.
+            self.progress.is_http2.set(true);
+            return Poll::Pending;
+        }
+        let count = self.held.len().min(buffer.remaining());
+        buffer.put_slice(&self.held.split_to(count));
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -272,7 +308,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let is_opening = self.opening != Opening::Http1 || !self.held.is_empty();
+        if is_opening {
+            ready!(self.poll_opening(context, buffer))?;
+        } else {
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        }
         let bytes = buffer.filled().get(before..).unwrap_or_default();
         if bytes.is_empty() && self.progress.awaits_answer() {
             // It has said all it wants to say, and may well be waiting for its answer. hyper, which
@@ -283,7 +324,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
                 .replace(Some(context.waker().clone()));
             return Poll::Pending;
         }
-        self.progress.read(bytes);
+        if !is_opening {
+            self.progress.read(bytes);
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -348,7 +391,7 @@ mod tests {
         progress.read(b"TP/1.1\r\n");
         assert_eq!(left(&progress), Some((6, Expiry::Head)));
 
-        let in_flight = InFlight::begin(&progress, true);
+        let in_flight = Progress::begin(&progress, true);
         assert_eq!(left(&progress), None);
 
         drop(in_flight);
@@ -358,7 +401,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_application_that_stops_reading_has_a_clock_until_it_reads_again() {
         let progress = progress();
-        let _in_flight = InFlight::begin(&progress, true);
+        let _in_flight = Progress::begin(&progress, true);
         assert!(progress.wrote::<usize>(Poll::Pending).is_pending());
         tokio::time::advance(Duration::from_secs(20)).await;
         assert!(progress.wrote::<usize>(Poll::Pending).is_pending());
@@ -375,7 +418,7 @@ mod tests {
             for piece in pieces {
                 progress.read(piece.as_bytes());
             }
-            InFlight::begin(&progress, true).had_fragment()
+            Progress::begin(&progress, true).had_fragment()
         };
         assert!(fragment(&["GET /a#b HTTP/1.1\r\n\r\n"]));
         assert!(fragment(&["\r\n", "\r\nGET /a", "", "#b HTTP/1.1\r\n\r\n"]));
@@ -391,21 +434,21 @@ mod tests {
     async fn the_next_request_line_is_looked_at_again() {
         let progress = progress();
         progress.read(b"GET /a#b HTTP/1.1\r\n\r\n");
-        drop(InFlight::begin(&progress, true));
+        drop(Progress::begin(&progress, true));
         progress.read(b"GET /a HTTP/1.1\r\n\r\n");
-        assert!(!InFlight::begin(&progress, true).had_fragment());
+        assert!(!Progress::begin(&progress, true).had_fragment());
     }
 
     #[tokio::test]
     async fn a_head_that_comes_while_a_request_is_in_flight_has_its_clock_and_its_look_at() {
         let progress = progress();
         progress.read(b"GET /a HTTP/1.1\r\n\r\n");
-        let in_flight = InFlight::begin(&progress, false);
+        let in_flight = Progress::begin(&progress, false);
         progress.read(b"GET /b#");
         assert_eq!(left(&progress), None);
         drop(in_flight);
         assert_eq!(left(&progress), Some((9, Expiry::Head)));
-        assert!(InFlight::begin(&progress, false).had_fragment());
+        assert!(Progress::begin(&progress, false).had_fragment());
     }
 
     #[tokio::test]
@@ -422,13 +465,13 @@ mod tests {
                 .is_ok()
         };
 
-        let in_flight = InFlight::begin(&progress, true);
+        let in_flight = Progress::begin(&progress, true);
         for (arrival, seen) in [
             (Arrival::Ahead, false),
             (Arrival::Awaited, true),
             (Arrival::Whole, false),
         ] {
-            in_flight.arrival().set(arrival);
+            in_flight.reception().set_arrival(arrival);
             assert_eq!(ends().await, seen, "{arrival:?}");
         }
         drop(in_flight);
@@ -440,10 +483,10 @@ mod tests {
         let progress = progress();
         progress.read(b"GET /");
         progress.read(b" HTTP/1.1\r\n\r\n");
-        let in_flight = InFlight::begin(&progress, true);
+        let in_flight = Progress::begin(&progress, true);
         progress.read(b"body");
         assert_eq!(in_flight.received(), 22);
         drop(in_flight);
-        assert_eq!(InFlight::begin(&progress, true).received(), 0);
+        assert_eq!(Progress::begin(&progress, true).received(), 0);
     }
 }

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::{
     Upstream,
+    in_flight::InFlight,
     metrics::{Decision, UpstreamSeries},
-    progress::InFlight,
     reject::Rejection,
     request_id::RequestId,
     worker::Worker,
@@ -408,7 +408,7 @@ pub(super) mod testing {
             header: second,
             idle: second,
         }));
-        let mut record = Record::begin(worker, InFlight::begin(&progress, false), &Method::GET);
+        let mut record = Record::begin(worker, Progress::begin(&progress, false), &Method::GET);
         record.status = Some(StatusCode::OK);
         record
     }

@@ -5,7 +5,7 @@
 
 pub(super) mod method_override;
 
-use http::{HeaderMap, HeaderValue, Method, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, request::Parts, uri::PathAndQuery};
 
 use super::{reject::Rejection, upgrade::Offer};
 use crate::code::Code;
@@ -46,17 +46,16 @@ fn screen_target(head: &Parts, had_fragment: bool) -> Result<(), Rejection> {
         ));
     }
     let target = &head.uri;
-    let length = target
-        .path_and_query()
-        .map_or(0, |target| target.as_str().len());
-    if length > MAX_TARGET {
+    let text = target.path_and_query().map_or("", PathAndQuery::as_str);
+    if text.len() > MAX_TARGET {
         return Err(Rejection::new(
             Code::UriTooLong,
             "A request target has at most 8 KiB.",
         ));
     }
     let is_authority_form = target.scheme().is_none() && target.authority().is_some();
-    if is_authority_form || target.path() == "*" {
+    // `*`; over HTTP/2, and in an absolute URL, also a query without a path.
+    if is_authority_form || !text.starts_with('/') {
         return Err(Rejection::new(
             Code::PathAmbiguous,
             "The request target is a path, or an absolute URL of the upstream.",
@@ -342,7 +341,13 @@ mod tests {
             refused("GET", "evil.example:80", &[]),
             Some(Code::PathAmbiguous)
         );
-        assert_eq!(refused("OPTIONS", "*", &[]), Some(Code::PathAmbiguous));
+        for target in ["*", "http://bursar?x"] {
+            assert_eq!(refused("OPTIONS", target, &[]), Some(Code::PathAmbiguous));
+        }
+        let target = PathAndQuery::from_static("?x");
+        let (mut head, ()) = Request::get("/").body(()).unwrap().into_parts();
+        head.uri = http::Uri::from(target);
+        assert!(screen(&head, US, false).is_err());
     }
 
     #[test]

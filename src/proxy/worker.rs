@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use super::{
     LogRequests, Proxy, Upstream,
-    headers::RequestRules,
+    headers::{RequestRules, Via},
     request_id::RequestIds,
     upstream::{UpstreamClient, UpstreamMetrics},
 };
@@ -59,11 +59,6 @@ impl Pseudonym {
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// The whole `Via` entry.
-    fn via(&self) -> HeaderValue {
-        field_value(format!("1.1 {}", self.0))
-    }
 }
 
 impl Worker {
@@ -80,7 +75,7 @@ impl Worker {
                 metrics,
                 rules: RequestRules {
                     host: field_value(params.dialer.origin.authority()),
-                    via: pseudonym.via(),
+                    via: Via::new(pseudonym.as_str()),
                     cookies: params.cookies,
                 },
             }
@@ -116,7 +111,7 @@ impl Worker {
     }
 }
 
-/// `text` is a host name with a port, or our own pseudonym: always a field value.
+/// `text` is a host name with a port: always a field value.
 fn field_value(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
@@ -129,7 +124,6 @@ mod tests {
     fn a_pseudonym_is_a_token_and_differs_between_processes() {
         let pseudonym = Pseudonym::random();
         assert_eq!(pseudonym.as_str().len(), "bursar-".len() + 8);
-        assert_eq!(pseudonym.via(), format!("1.1 {}", pseudonym.as_str()));
         assert_ne!(pseudonym.as_str(), Pseudonym::random().as_str());
     }
 }

@@ -26,6 +26,12 @@ mod forwarding;
 /// What hyper lets through and a proxy must not: the raw requests of the application.
 mod framing;
 
+/// HTTP/2 from the application.
+mod h2c;
+
+/// HTTP/1.0 from the application.
+mod http10;
+
 /// Requests that become WebSockets.
 mod websocket;
 
