@@ -1,13 +1,15 @@
-//! A simulated Brightspace with its authorization server, for demonstrations and for the tests of applications.
+//! A simulated LMS with its authorization server, for demonstrations and for the tests of applications.
 //!
-//! It speaks the server-to-server flow as the real one does on the wire: `client_credentials` with a
-//! client assertion (RFC 7523) or a secret, scopes narrowed without a word, the routes and scopes of
+//! As [`Lms::Brightspace`] it speaks the server-to-server flow as the real one does on the wire: `client_credentials` with
+//! a client assertion (RFC 7523) or a secret, scopes narrowed without a word, the routes and scopes of
 //! D2L's public table, and its 401, 403, 404 and 429 answers. It judges with rules of its own,
 //! `catalogue` and `scopes`, instead of borrowing those of bursar's policy: a second opinion is
-//! worth having only if it is independent.
+//! worth having only if it is independent. As [`Lms::Dap`] it is Instructure's identity service and query API, with the
+//! pre-signed objects on another origin.
 //!
-//! [`Mock::start`] runs it inside a test, `bursar mock` on its own. [`Control`] steers it, [`Counters`]
-//! say what reached it. It is reachable on loopback only, and nothing that it issues is worth anything.
+//! [`Mock::start`] runs it inside a test, `bursar mock` on its own. [`Control`] steers it, or over HTTP its control endpoint
+//! (`remote`): both order [`Fault`]s, which `serve` lets happen. [`Counters`] say what reached it.
+//! It is reachable on loopback only, and nothing that it issues is worth anything.
 //!
 //! Where nothing is publicly known about the real service, the mock takes the stricter reading: what
 //! passes here should pass there.
@@ -18,28 +20,26 @@ mod catalogue;
 mod client_auth;
 mod control;
 mod counters;
+mod dap;
 mod exchange;
+mod fault;
 mod keys;
+mod record;
 mod refusal;
+mod remote;
 mod reply;
 mod resources;
 mod scopes;
+mod serve;
 mod store;
 #[cfg(test)]
 mod tests;
 mod token_endpoint;
+mod warehouse;
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::{JoinHandle, JoinSet},
-};
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -50,21 +50,52 @@ use crate::{
 pub use control::{Control, Gate};
 pub use counters::Counters;
 pub use exchange::exchange;
+pub use fault::{Fault, FaultError, Place};
 pub use keys::{KeySet, KeySetError, KeySource};
+use serve::{Door, serve};
 use store::State;
 
-/// The path of the token endpoint, the real one's.
+/// The path of Brightspace's token endpoint, the real one's.
 pub const TOKEN_PATH: &str = "/core/connect/token";
+
+/// Which LMS is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lms {
+    /// D2L Brightspace and its authorization server.
+    Brightspace,
+    /// Instructure's identity service and Data Access Platform.
+    Dap,
+}
+
+impl Lms {
+    /// The path of its token endpoint, the real one's.
+    const fn token_path(self) -> &'static str {
+        match self {
+            Self::Brightspace => TOKEN_PATH,
+            Self::Dap => dap::TOKEN_PATH,
+        }
+    }
+}
 
 /// What is simulated.
 #[derive(Clone)]
 pub struct MockParams {
+    /// The LMS.
+    pub lms: Lms,
     /// Where to listen: loopback; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where pre-signed objects are served (DAP); port 0 takes a free one.
+    pub objects: SocketAddr,
+    /// Where faults are ordered and requests looked at; `None`: nowhere.
+    pub control: Option<SocketAddr>,
     /// The one application that is registered.
     pub client: RegisteredClient,
     /// How long a token lives. Brightspace allows 30 minutes to 20 hours; here anything from a second up.
     pub token_lifetime: Duration,
+    /// Whether calls are not counted against any limit.
+    pub is_unlimited: bool,
+    /// Faults that are ordered from the start.
+    pub faults: Vec<Fault>,
     /// Credits that the application may spend in a minute; a call costs 10.
     pub credits_per_minute: u32,
     /// What an assertion's `aud` may be, besides the mock's own token URL.
@@ -91,9 +122,15 @@ impl MockParams {
     /// credits a minute, tokens of 30 minutes, and both audiences that are seen in the wild.
     #[must_use]
     pub fn new(client: RegisteredClient) -> Self {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            lms: Lms::Brightspace,
+            listen: free,
+            objects: free,
+            control: None,
             client,
+            is_unlimited: false,
+            faults: Vec::new(),
             token_lifetime: Duration::from_mins(30),
             credits_per_minute: 50_000,
             audiences: vec![
@@ -108,7 +145,8 @@ impl MockParams {
 /// A running mock. Ends, with all its connections, when it is dropped.
 pub struct Mock {
     state: Arc<State>,
-    server: JoinHandle<()>,
+    control: Option<SocketAddr>,
+    servers: Vec<JoinHandle<()>>,
     stop: DropGuard,
 }
 
@@ -119,19 +157,41 @@ impl Mock {
     ///
     /// The address is not loopback ([`io::ErrorKind::InvalidInput`]) or cannot be bound.
     pub async fn start(params: MockParams) -> io::Result<Self> {
-        if !params.listen.ip().is_loopback() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a simulated LMS listens on loopback only",
-            ));
+        let bind = async |address: SocketAddr| {
+            if !address.ip().is_loopback() {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "a simulated LMS listens on loopback only",
+                ));
+            }
+            let listener = TcpListener::bind(address).await?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        };
+        let (lms, address) = bind(params.listen).await?;
+        let mut doors = vec![(lms, Door::Lms)];
+        let mut objects = None;
+        if params.lms == Lms::Dap {
+            let (listener, address) = bind(params.objects).await?;
+            doors.push((listener, Door::Objects));
+            objects = Some(address);
         }
-        let listener = TcpListener::bind(params.listen).await?;
-        let state = Arc::new(State::new(params, listener.local_addr()?));
+        let mut control = None;
+        if let Some(address) = params.control {
+            let (listener, address) = bind(address).await?;
+            doors.push((listener, Door::Control));
+            control = Some(address);
+        }
+        let state = Arc::new(State::new(params, address, objects));
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, Arc::clone(&state), stop.clone()));
+        let servers = doors.into_iter().map(|(listener, door)| {
+            let server = serve(listener, door, Arc::clone(&state), stop.clone());
+            tokio::spawn(server)
+        });
         Ok(Self {
+            servers: servers.collect(),
             state,
-            server,
+            control,
             stop: stop.drop_guard(),
         })
     }
@@ -152,6 +212,12 @@ impl Mock {
     #[must_use]
     pub fn token_url(&self) -> String {
         self.state.token_url()
+    }
+
+    /// Where its control endpoint is, if it has one.
+    #[must_use]
+    pub fn control_address(&self) -> Option<SocketAddr> {
+        self.control
     }
 
     /// Steers it while it runs.
@@ -185,53 +251,9 @@ impl Mock {
     /// Stops, and returns when the port is free again.
     pub async fn stop(self) {
         drop(self.stop);
-        // It was not aborted and cannot panic on input; and there is nobody left to tell.
-        let _ = self.server.await;
-    }
-}
-
-async fn serve(listener: TcpListener, state: Arc<State>, stop: CancellationToken) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            Some(_ended) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _peer)) => {
-                    connections.spawn(serve_connection(stream, Arc::clone(&state)));
-                }
-                // Out of file descriptors, most likely: give it a moment instead of spinning.
-                Err(_exhausted) => tokio::time::sleep(Duration::from_millis(50)).await,
-            },
+        for server in self.servers {
+            // It was not aborted and cannot panic on input; and there is nobody left to tell.
+            let _ = server.await;
         }
     }
-}
-
-async fn serve_connection(stream: TcpStream, state: Arc<State>) {
-    // Without it small answers wait for the peer's delayed acknowledgements; no harm where it fails.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(answer(&state, request).await) }
-    });
-    // A connection that ends badly is the peer's affair.
-    let _ = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-}
-
-async fn answer(state: &State, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let method = request.method().clone();
-    // Without the query: its values are nobody's business, not even in a simulation.
-    let path = request.uri().path().to_owned();
-    let response = if path == TOKEN_PATH {
-        token_endpoint::answer(state, request).await
-    } else {
-        let response = api::answer(state, request).await;
-        state.count(|counters| counters.count_api_call(response.status()));
-        response
-    };
-    tracing::info!(status = response.status().as_u16(), "{method} {path}");
-    response
 }

@@ -1,4 +1,4 @@
-//! `bursar mock`: a simulated Brightspace to develop and test an application against.
+//! `bursar mock`: a simulated LMS to develop and test an application against.
 
 use std::{
     fs, io,
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tracing::{Level, subscriber::SetGlobalDefaultError};
 use tracing_subscriber::filter::Targets;
 use url::Url;
@@ -15,7 +15,7 @@ use url::Url;
 use super::{Exit, Surroundings, output, signals};
 use crate::{
     causes::with_causes,
-    mock::{KeySet, KeySetError, KeySource, Mock, MockParams, RegisteredClient},
+    mock::{Fault, KeySet, KeySetError, KeySource, Lms, Mock, MockParams, RegisteredClient},
     scope::{Scope, ScopeSet},
     telemetry::{self, LogFormat, LogParams, Logs},
 };
@@ -24,18 +24,45 @@ use crate::{
 const SCOPES: &str = "users:own_profile:read users:userdata:read enrollment:own_enrollment:read \
                       enrollment:orgunit:read grades:gradevalues:read,write";
 
-/// Run a simulated Brightspace with its authorization server, on this machine only
+/// The lifetime that the real service is known to give.
+const BRIGHTSPACE_LIFETIME: Duration = Duration::from_mins(30);
+const DAP_LIFETIME: Duration = Duration::from_secs(3599);
+
+/// The identity service of Instructure knows clients by a secret; this one is worth nothing and so may be known.
+const DAP_SECRET: &str = "bursar-mock-secret";
+
+/// bursar's names for the calls of the query API.
+const DAP_SCOPES: [&str; 4] = [
+    "dap:tables:read",
+    "dap:queries:create",
+    "dap:jobs:read",
+    "dap:objects:read",
+];
+
+/// Run a simulated LMS with its authorization server, on this machine only
 ///
-/// It answers as the real service does: tokens for client_credentials with a client assertion (or a
+/// brightspace answers as the real service does: tokens for client_credentials with a client assertion (or a
 /// secret), D2L's table of routes and scopes, 401 for a dead token, 403 for a missing scope, 429 when
 /// the credits are used up. An identifier of 403 or 404 in a path (`/users/403`) gets that answer, so
 /// that you can see how your application takes it.
+///
+/// dap is Instructure's identity service and query API: tables, jobs, and objects on another origin, behind
+/// pre-signed URLs.
+///
+/// What goes wrong is ordered with --fault, or while it runs by POST /mock/faults on the control address; GET
+/// /mock/requests there shows what arrived. docs/reference/mock.md lists the faults.
 #[derive(Args)]
 #[command(after_help = "Examples:
   bursar mock                                      keys from bursar's own key set on 127.0.0.1:9465
-  bursar mock --lifetime 20s                       tokens that die young: watch them being renewed
-  bursar mock --client-id app --client-secret s    client_secret_basic instead of a key")]
+  bursar mock --token-lifetime 20s                 tokens that die young: watch them being renewed
+  bursar mock --client-id app --client-secret s    client_secret_basic instead of a key
+  bursar mock --lms dap                            Instructure's query API
+  bursar mock --fault on=token,fault=status,status=503,times=3
+                                                   the first three token requests fail")]
 pub(super) struct MockArgs {
+    /// Which LMS
+    #[arg(long, value_name = "LMS", default_value = "brightspace")]
+    lms: SimulatedLms,
     /// Where to listen: a loopback address and a port
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9400", value_parser = loopback)]
     listen: SocketAddr,
@@ -58,18 +85,38 @@ pub(super) struct MockArgs {
     #[arg(long, value_name = "FILE")]
     jwks_file: Option<PathBuf>,
     /// How long a token lives, in whole seconds (the real service: 30m to 20h)
-    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = lifetime)]
-    lifetime: Duration,
-    /// The scopes that it is registered for, separated by spaces
+    #[arg(long = "token-lifetime", visible_alias = "lifetime", value_name = "DURATION", value_parser = lifetime)]
+    lifetime: Option<Duration>,
+    /// Where faults are ordered and requests looked at: a loopback address and a port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9401", value_parser = loopback)]
+    control: SocketAddr,
+    /// Where the pre-signed objects of dap are: a loopback address and a port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9402", value_parser = loopback)]
+    objects: SocketAddr,
+    /// A fault from the start, as settings with commas between them or as JSON; may be given several times
+    #[arg(long = "fault", value_name = "FAULT")]
+    faults: Vec<Fault>,
+    /// Count no calls against the LMS's limits
+    #[arg(long)]
+    unlimited: bool,
+    /// The scopes that it is registered for, separated by spaces (brightspace)
     #[arg(long, value_name = "SCOPES", default_value = SCOPES, value_parser = registered_scopes)]
     scopes: ScopeSet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SimulatedLms {
+    /// D2L Brightspace
+    Brightspace,
+    /// Instructure Data Access Platform
+    Dap,
 }
 
 /// Why the mock cannot run.
 #[derive(Debug, thiserror::Error)]
 enum MockError {
-    #[error("cannot listen on {0}")]
-    Listen(SocketAddr, #[source] io::Error),
+    #[error("cannot listen on {0}, {1} or {2}; --listen, --control and --objects choose others")]
+    Listen(SocketAddr, SocketAddr, SocketAddr, #[source] io::Error),
     #[error("cannot read the key set {}", .0.display())]
     ReadKeys(PathBuf, #[source] io::Error),
     #[error("cannot use the key set {}", .0.display())]
@@ -109,7 +156,7 @@ fn serve(args: MockArgs, surroundings: &Surroundings) -> Result<(), MockError> {
     // Dropped, and so written out, at the end.
     let _logs = log(surroundings)?;
     let guide = Guide::of(&args);
-    let listen = args.listen;
+    let (listen, control, objects) = (args.listen, args.control, args.objects);
     let params = params(args)?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -118,7 +165,7 @@ fn serve(args: MockArgs, surroundings: &Surroundings) -> Result<(), MockError> {
             let mut stops = signals::listen()?;
             let mock = Mock::start(params)
                 .await
-                .map_err(|error| MockError::Listen(listen, error))?;
+                .map_err(|error| MockError::Listen(listen, control, objects, error))?;
             // A reader that has gone away is no reason to stop.
             output::print(&guide.render(&mock));
             stops.recv().await;
@@ -132,15 +179,27 @@ fn params(args: MockArgs) -> Result<MockParams, MockError> {
         None => KeySource::Url(args.jwks_url),
         Some(path) => KeySource::Set(read_keys(path)?),
     };
+    let (lms, lifetime, secret) = match args.lms {
+        SimulatedLms::Brightspace => (Lms::Brightspace, BRIGHTSPACE_LIFETIME, args.client_secret),
+        SimulatedLms::Dap => {
+            let secret = args.client_secret.unwrap_or_else(|| DAP_SECRET.to_owned());
+            (Lms::Dap, DAP_LIFETIME, Some(secret))
+        }
+    };
     let client = RegisteredClient {
         id: args.client_id,
-        secret: args.client_secret.map(Into::into),
+        secret: secret.map(Into::into),
         keys,
         scopes: args.scopes,
     };
     Ok(MockParams {
+        lms,
         listen: args.listen,
-        token_lifetime: args.lifetime,
+        objects: args.objects,
+        control: Some(args.control),
+        faults: args.faults,
+        is_unlimited: args.unlimited,
+        token_lifetime: args.lifetime.unwrap_or(lifetime),
         ..MockParams::new(client)
     })
 }
@@ -156,6 +215,7 @@ fn read_keys(path: PathBuf) -> Result<KeySet, MockError> {
 
 /// What a person needs in order to use the mock.
 struct Guide {
+    lms: SimulatedLms,
     client_id: String,
     with_secret: bool,
     keys: String,
@@ -165,6 +225,7 @@ struct Guide {
 impl Guide {
     fn of(args: &MockArgs) -> Self {
         Self {
+            lms: args.lms,
             client_id: args.client_id.clone(),
             with_secret: args.client_secret.is_some(),
             keys: match &args.jwks_file {
@@ -176,9 +237,33 @@ impl Guide {
     }
 
     fn render(&self, mock: &Mock) -> String {
+        let (name, configuration, path) = match self.lms {
+            SimulatedLms::Brightspace => (
+                "Brightspace",
+                self.brightspace(mock),
+                "/d2l/api/lp/1.49/users/whoami",
+            ),
+            SimulatedLms::Dap => ("Instructure DAP", self.dap(mock), "/dap/query/canvas/table"),
+        };
         let origin = mock.origin();
-        let token_url = mock.token_url();
-        let client_id = toml_string(&self.client_id);
+        let control = mock.control_address().map_or_else(String::new, |address| {
+            format!("curl -s http://{address}/mock/requests          # what arrived; docs/reference/mock.md\n")
+        });
+        format!(
+            "A simulated {name} listens on {origin}. For bursar.toml:\n\
+             \n\
+             {configuration}\
+             \n\
+             Then `bursar run` in another terminal, and:\n\
+             \n\
+             curl -i http://127.0.0.1:8080{path}\n\
+             {control}\
+             \n\
+             Ctrl-C ends it. Requests are logged below."
+        )
+    }
+
+    fn brightspace(&self, mock: &Mock) -> String {
         let authentication = if self.with_secret {
             "auth_method        = \"client_secret_basic\"\n\
              client_secret_file = \"secret.txt\"   # holds what --client-secret says"
@@ -190,34 +275,48 @@ impl Guide {
                 self.keys
             )
         };
-        let scopes: Vec<String> = self
-            .scopes
-            .iter()
-            .map(|scope| toml_string(scope.as_str()))
-            .collect();
-        let scopes = scopes.join(",\n  ");
-        format!(
-            "A simulated Brightspace listens on {origin}. For bursar.toml:\n\
-             \n\
-             [credentials.mock]\n\
-             profile            = \"brightspace\"\n\
-             client_id          = {client_id}\n\
-             token_url          = \"{token_url}\"\n\
-             {authentication}\n\
-             \n\
-             [upstreams.lms]\n\
-             base_url   = \"{origin}\"\n\
-             credential = \"mock\"\n\
-             catalogue  = \"brightspace\"\n\
-             scopes     = [\n  {scopes},\n]\n\
-             \n\
-             Then `bursar run` in another terminal, and:\n\
-             \n\
-             curl -i http://127.0.0.1:8080/d2l/api/lp/1.49/users/whoami\n\
-             \n\
-             Ctrl-C ends it. Requests are logged below."
-        )
+        let scopes: Vec<&str> = self.scopes.iter().map(Scope::as_str).collect();
+        configuration("brightspace", self, mock, &authentication, &scopes)
     }
+
+    fn dap(&self, mock: &Mock) -> String {
+        let authentication = if self.with_secret {
+            "client_secret_file = \"secret.txt\"   # holds what --client-secret says".to_owned()
+        } else {
+            format!("client_secret      = \"{DAP_SECRET}\"")
+        };
+        configuration("instructure", self, mock, &authentication, &DAP_SCOPES)
+    }
+}
+
+fn configuration(
+    profile: &str,
+    guide: &Guide,
+    mock: &Mock,
+    authentication: &str,
+    scopes: &[&str],
+) -> String {
+    let client_id = toml_string(&guide.client_id);
+    let scopes: Vec<String> = scopes.iter().map(|scope| toml_string(scope)).collect();
+    let scopes = scopes.join(",\n  ");
+    let catalogue = match guide.lms {
+        SimulatedLms::Brightspace => "brightspace",
+        SimulatedLms::Dap => "dap",
+    };
+    let (origin, token_url) = (mock.origin(), mock.token_url());
+    format!(
+        "[credentials.mock]\n\
+         profile            = \"{profile}\"\n\
+         client_id          = {client_id}\n\
+         token_url          = \"{token_url}\"\n\
+         {authentication}\n\
+         \n\
+         [upstreams.lms]\n\
+         base_url   = \"{origin}\"\n\
+         credential = \"mock\"\n\
+         catalogue  = \"{catalogue}\"\n\
+         scopes     = [\n  {scopes},\n]\n"
+    )
 }
 
 fn toml_string(text: &str) -> String {
@@ -296,7 +395,8 @@ mod tests {
         let args = parse(&[]).unwrap();
         assert_eq!(args.listen, "127.0.0.1:9400".parse().unwrap());
         assert_eq!(args.jwks_url.port(), Some(9465));
-        assert_eq!(args.lifetime, Duration::from_mins(30));
+        assert_eq!(args.control, "127.0.0.1:9401".parse().unwrap());
+        assert_eq!(args.lms, SimulatedLms::Brightspace);
         assert_eq!(args.scopes.len(), 5);
     }
 
@@ -310,6 +410,9 @@ mod tests {
             ["--lifetime", "0s"],
             ["--scopes", "*:*:*"],
             ["--scopes", " "],
+            ["--control", "0.0.0.0:9401"],
+            ["--fault", "on=token,fault=explode"],
+            ["--lms", "moodle"],
         ] {
             assert!(parse(&refused).is_err(), "{refused:?}");
         }
@@ -337,17 +440,20 @@ mod tests {
 
     #[tokio::test]
     async fn what_it_prints_is_toml_and_holds_no_secret() {
-        for arguments in [
-            vec!["--listen", "127.0.0.1:0"],
-            vec![
-                "--listen",
-                "127.0.0.1:0",
-                "--client-secret",
-                "s3cr3t",
-                "--client-id",
-                "a\"b",
-            ],
+        const FREE: [&str; 6] = [
+            "--listen",
+            "127.0.0.1:0",
+            "--control",
+            "127.0.0.1:0",
+            "--objects",
+            "127.0.0.1:0",
+        ];
+        for (more, scopes) in [
+            (vec![], 5),
+            (vec!["--lms", "dap"], 4),
+            (vec!["--client-secret", "s3cr3t", "--client-id", "a\"b"], 5),
         ] {
+            let arguments: Vec<&str> = FREE.into_iter().chain(more).collect();
             let args = parse(&arguments).unwrap();
             let guide = Guide::of(&args);
             let mock = Mock::start(params(args).unwrap()).await.unwrap();
@@ -359,13 +465,10 @@ mod tests {
             let credential = &parsed["credentials"]["mock"];
             assert_eq!(credential["token_url"].as_str().unwrap(), mock.token_url());
             assert_eq!(credential["client_id"].as_str().unwrap(), guide.client_id);
-            assert_eq!(
-                parsed["upstreams"]["lms"]["scopes"]
-                    .as_array()
-                    .unwrap()
-                    .len(),
-                5
-            );
+            let allowlist = parsed["upstreams"]["lms"]["scopes"].as_array().unwrap();
+            assert_eq!(allowlist.len(), scopes);
+            let control = mock.control_address().unwrap();
+            assert!(text.contains(&format!("http://{control}/mock/requests")));
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The LMS's API: who may call, how often, with which scopes. What is answered then is in [`super::resources`].
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
 use super::{
     catalogue::Matched,
+    record::bearer,
     reply, resources, scopes,
     store::{Budget, REQUEST_COST, State},
 };
@@ -30,16 +31,14 @@ const COST: HeaderName = HeaderName::from_static("x-request-cost");
 /// Answers an API call.
 pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let now = state.clock.now();
-    let limit = state.credits_per_minute;
+    let limit = match state.is_unlimited {
+        true => u32::MAX,
+        false => state.credits_per_minute,
+    };
     let granted = bearer(request.headers()).and_then(|token| state.store().granted(token, now));
     let Some(granted) = granted else {
         let budget = state.store().budget(limit, now);
-        let refused = reply::problem(
-            StatusCode::UNAUTHORIZED,
-            INVALID_TOKEN,
-            "Couldn't parse token",
-        );
-        return with_budget(refused, budget);
+        return with_budget(unauthorized(), budget);
     };
     let spent = state.store().spend(limit, now);
     match spent {
@@ -95,12 +94,8 @@ fn unlisted(
 fn staged_refusal(matched: &Matched<'_>) -> Option<Response<Full<Bytes>>> {
     let has = |wanted: &str| matched.parameters.values().any(|value| value == wanted);
     if has("403") {
-        // Other words than for a missing scope: it is the role that lacks a permission.
-        Some(reply::problem(
-            StatusCode::FORBIDDEN,
-            PLAIN,
-            "Not Authorized",
-        ))
+        // Other words than for a missing scope.
+        Some(forbidden())
     } else if has("404") {
         Some(not_found())
     } else {
@@ -120,18 +115,23 @@ async fn read(mut body: Incoming) -> Option<Vec<u8>> {
     Some(kept)
 }
 
-fn bearer(fields: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = fields
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token)
-}
-
 fn starts_with_ignoring_case(text: &str, prefix: &str) -> bool {
     text.get(..prefix.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// The token is missing, dead or unknown.
+pub(super) fn unauthorized() -> Response<Full<Bytes>> {
+    reply::problem(
+        StatusCode::UNAUTHORIZED,
+        INVALID_TOKEN,
+        "Couldn't parse token",
+    )
+}
+
+/// The role of the service user lacks a permission.
+pub(super) fn forbidden() -> Response<Full<Bytes>> {
+    reply::problem(StatusCode::FORBIDDEN, PLAIN, "Not Authorized")
 }
 
 fn insufficient_scope() -> Response<Full<Bytes>> {

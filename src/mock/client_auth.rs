@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, header};
 use percent_encoding::percent_decode_str;
 
 use super::{
+    Lms,
     assertion::{self, Expected},
     keys::{KeySet, Lookup},
     refusal::Refusal,
@@ -38,6 +39,10 @@ pub(super) async fn authenticate(
             "more than one way of client authentication",
         )),
         (Some(pair), None) => check_secret(state, pair),
+        (None, Some(_)) if state.lms == Lms::Dap => Err(Refusal::new(
+            "invalid_client",
+            "the identity service takes the Authorization field only",
+        )),
         (None, Some(assertion)) => check_assertion(state, assertion, form).await,
         (None, None) => Err(Refusal::new(
             "invalid_client",
@@ -49,7 +54,7 @@ pub(super) async fn authenticate(
 /// `client_secret_basic` (RFC 6749 section 2.3.1).
 fn check_secret(state: &State, field: &HeaderValue) -> Result<(), Refusal> {
     let matches = |secret: &SecretString| {
-        let (id, presented) = basic_pair(field)?;
+        let (id, presented) = basic_pair(field, state.lms)?;
         let same_secret =
             verify_slices_are_equal(presented.as_bytes(), secret.expose_secret().as_bytes());
         Some(id == state.client_id && same_secret.is_ok())
@@ -58,20 +63,29 @@ fn check_secret(state: &State, field: &HeaderValue) -> Result<(), Refusal> {
         Some(true) => Ok(()),
         _ => Err(Refusal::new(
             "invalid_client",
-            "client id or secret is wrong (both are form-encoded before base64)",
+            match state.lms {
+                Lms::Brightspace => {
+                    "client id or secret is wrong (both are form-encoded before base64)"
+                }
+                Lms::Dap => "client id or secret is wrong (neither is form-encoded before base64)",
+            },
         )
         .with_challenge()),
     }
 }
 
-fn basic_pair(field: &HeaderValue) -> Option<(String, String)> {
+/// The identity service of Instructure takes the pair as it is; RFC 6749 section 2.3.1 wants it form-encoded.
+fn basic_pair(field: &HeaderValue, lms: Lms) -> Option<(String, String)> {
     let (scheme, encoded) = field.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
     let pair = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
     let (id, secret) = pair.split_once(':')?;
-    Some((form_decode(id)?, form_decode(secret)?))
+    match lms {
+        Lms::Brightspace => Some((form_decode(id)?, form_decode(secret)?)),
+        Lms::Dap => Some((id.to_owned(), secret.to_owned())),
+    }
 }
 
 fn form_decode(text: &str) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{keys::KeySource, store::State};
+use super::{fault::Fault, keys::KeySource, store::State};
 
 /// Steers a running mock. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +28,16 @@ impl Control {
     /// Makes every token so far invalid: the next call with one gets the LMS's 401.
     pub fn revoke_tokens(&self) {
         self.state.store().revoke_tokens();
+    }
+
+    /// Orders a fault, behind those that are ordered already.
+    pub fn inject(&self, fault: Fault) {
+        self.state.faults().add(fault);
+    }
+
+    /// Takes back all that was ordered.
+    pub fn clear_faults(&self) {
+        self.state.faults().clear();
     }
 
     /// Holds token requests back until the gate is dropped.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
+use serde::Serialize;
 
 /// What has reached the mock.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Token requests that arrived, those at a closed [`Gate`](super::Gate) included.
     pub token_requests: u64,
@@ -17,6 +18,12 @@ pub struct Counters {
     pub api_calls: BTreeMap<u16, u64>,
     /// How often the client's key set was asked for.
     pub key_set_requests: u64,
+    /// Requests for pre-signed objects (DAP).
+    pub object_requests: u64,
+    /// Requests to which a fault has happened.
+    pub faults: u64,
+    /// Requests with what must never be sent: a credential at the server of pre-signed objects.
+    pub violations: u64,
 }
 
 impl Counters {

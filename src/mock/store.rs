@@ -11,7 +11,15 @@ use std::{
 use jsonwebtoken::EncodingKey;
 use tokio::sync::watch;
 
-use super::{MockParams, TOKEN_PATH, catalogue::Catalogue, counters::Counters, keys::Keys};
+use super::{
+    Lms, MockParams,
+    catalogue::Catalogue,
+    counters::Counters,
+    fault::Faults,
+    keys::Keys,
+    record::{Records, Tokens},
+    warehouse::Warehouse,
+};
 use crate::{
     clock::{Clock, Moment},
     random,
@@ -34,7 +42,12 @@ const MAX_GRADES: usize = 10_000;
 
 /// Everything that the connections of one mock share.
 pub(super) struct State {
+    pub(super) lms: Lms,
     pub(super) address: SocketAddr,
+    /// Of the server of pre-signed objects.
+    objects: Option<SocketAddr>,
+    /// Whether calls are not counted against their limits.
+    pub(super) is_unlimited: bool,
     pub(super) client_id: String,
     pub(super) secret: Option<SecretString>,
     pub(super) registered: ScopeSet,
@@ -50,11 +63,15 @@ pub(super) struct State {
     pub(super) gates: watch::Sender<usize>,
     pub(super) counters: watch::Sender<Counters>,
     store: Mutex<Store>,
+    faults: Mutex<Faults>,
+    records: Mutex<Records>,
+    warehouse: Mutex<Warehouse>,
 }
 
 /// What changes with each request.
 pub(super) struct Store {
     tokens: HashMap<String, Issued>,
+    issued: u64,
     /// Of the next token, instead of the usual one.
     next_lifetime: Option<Duration>,
     used_assertions: HashMap<String, Duration>,
@@ -66,6 +83,8 @@ pub(super) struct Store {
 
 /// A token's rights and life.
 struct Issued {
+    /// Counts from 1.
+    number: u64,
     granted: ScopeSet,
     expires: Moment,
     revoked: bool,
@@ -82,11 +101,22 @@ pub(super) struct Budget {
 }
 
 impl State {
-    pub(super) fn new(params: MockParams, address: SocketAddr) -> Self {
+    pub(super) fn new(
+        params: MockParams,
+        address: SocketAddr,
+        objects: Option<SocketAddr>,
+    ) -> Self {
         let mut token_key = [0_u8; 32];
         random::fill(&mut token_key);
+        let mut faults = Faults::default();
+        for fault in params.faults {
+            faults.add(fault);
+        }
         Self {
+            lms: params.lms,
             address,
+            objects,
+            is_unlimited: params.is_unlimited,
             client_id: params.client.id,
             secret: params.client.secret,
             registered: params.client.scopes,
@@ -100,6 +130,9 @@ impl State {
             gates: watch::Sender::new(0),
             counters: watch::Sender::new(Counters::default()),
             store: Mutex::new(Store::new()),
+            faults: Mutex::new(faults),
+            records: Mutex::default(),
+            warehouse: Mutex::default(),
         }
     }
 
@@ -108,11 +141,30 @@ impl State {
     }
 
     pub(super) fn token_url(&self) -> String {
-        format!("{}{TOKEN_PATH}", self.origin())
+        format!("{}{}", self.origin(), self.lms.token_path())
+    }
+
+    /// Where pre-signed objects are.
+    pub(super) fn objects_origin(&self) -> String {
+        format!("http://{}", self.objects.unwrap_or(self.address))
     }
 
     pub(super) fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn warehouse(&self) -> MutexGuard<'_, Warehouse> {
+        self.warehouse
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut Counters)) {
@@ -124,6 +176,7 @@ impl Store {
     fn new() -> Self {
         Self {
             tokens: HashMap::new(),
+            issued: 0,
             next_lifetime: None,
             used_assertions: HashMap::new(),
             grades: BTreeMap::new(),
@@ -138,7 +191,9 @@ impl Store {
         if self.tokens.len() >= MAX_TOKENS {
             self.tokens.retain(|_, issued| issued.is_alive(now));
         }
+        self.issued += 1;
         let issued = Issued {
+            number: self.issued,
             granted,
             expires,
             revoked: false,
@@ -230,6 +285,16 @@ impl Store {
         {
             self.grades.remove(&oldest);
         }
+    }
+}
+
+impl Tokens for Store {
+    fn number(&self, token: &str) -> Option<u64> {
+        self.tokens.get(token).map(|issued| issued.number)
+    }
+
+    fn stands_in(&self, text: &str) -> bool {
+        self.finds_token_in(text)
     }
 }
 

@@ -5,10 +5,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use jsonwebtoken::{Algorithm, Header, encode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
+    Lms,
     client_auth::{Form, authenticate},
+    dap,
+    fault::Effect,
     refusal::Refusal,
     reply, scopes,
     store::State,
@@ -26,11 +29,14 @@ const TENANT: &str = "00000000-0000-4000-8000-000000006606";
 const SERVICE_USER: &str = "169";
 
 /// Answers a token request.
-pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    state.count(|counters| counters.token_requests += 1);
+pub(super) async fn answer(
+    state: &State,
+    request: Request<Incoming>,
+    effect: &Effect,
+) -> Response<Full<Bytes>> {
     pass_gates(state).await;
     let mut response = match grant(state, request).await {
-        Ok(granted) => issue(state, granted),
+        Ok(granted) => issue(state, granted, effect),
         Err(refusal) => {
             tracing::info!(error = refusal.error, "{}", refusal.description);
             refusal.into_response()
@@ -68,7 +74,9 @@ async fn grant(state: &State, request: Request<Incoming>) -> Result<ScopeSet, Re
     }
     authenticate(state, &head.headers, &form).await?;
 
-    let Some(asked) = form.get("scope") else {
+    // The identity service of Instructure knows no scopes.
+    let asked = form.get("scope").filter(|_| state.lms != Lms::Dap);
+    let Some(asked) = asked else {
         return Ok(state.registered.clone());
     };
     let asked = ScopeSet::parse(asked)
@@ -118,9 +126,20 @@ async fn read_form(fields: &HeaderMap, body: Incoming) -> Result<Form, Refusal> 
 }
 
 /// The successful answer (RFC 6749 section 5.1).
-fn issue(state: &State, granted: ScopeSet) -> Response<Full<Bytes>> {
+fn issue(state: &State, granted: ScopeSet, effect: &Effect) -> Response<Full<Bytes>> {
     let next_lifetime = state.store().take_next_lifetime();
-    let lifetime = next_lifetime.unwrap_or(state.lifetime);
+    let lifetime = match effect {
+        Effect::Lifetime(lifetime) => *lifetime,
+        _ => next_lifetime.unwrap_or(state.lifetime),
+    };
+    let granted = match effect {
+        Effect::Scope(most) => scopes::narrow(&granted, most),
+        _ => granted,
+    };
+    let (token_type, scope) = match state.lms {
+        Lms::Brightspace => ("Bearer", granted.to_string()),
+        Lms::Dap => ("bearer", dap::SCOPE_TEXT.to_owned()),
+    };
     let now = state.clock.now();
     let claims = json!({
         "iss": ISSUER,
@@ -128,7 +147,7 @@ fn issue(state: &State, granted: ScopeSet) -> Response<Full<Bytes>> {
         "sub": SERVICE_USER,
         "tenantid": TENANT,
         "client_id": state.client_id,
-        "scope": granted.to_string(),
+        "scope": scope,
         "iat": now.wall.as_secs(),
         "nbf": now.wall.as_secs(),
         "exp": now.wall.saturating_add(lifetime).as_secs(),
@@ -137,12 +156,18 @@ fn issue(state: &State, granted: ScopeSet) -> Response<Full<Bytes>> {
     let Ok(token) = encode(&Header::new(Algorithm::HS256), &claims, &state.token_key) else {
         return reply::empty(StatusCode::INTERNAL_SERVER_ERROR);
     };
-    let answer = json!({
+    let mut answer = json!({
         "access_token": token,
-        "token_type": "Bearer",
+        "token_type": token_type,
         "expires_in": lifetime.as_secs(),
-        "scope": granted.to_string(),
+        "scope": scope,
     });
+    if let (Effect::ExpiresIn(stated), Value::Object(answer)) = (effect, &mut answer) {
+        match stated {
+            Some(stated) => answer.insert("expires_in".to_owned(), stated.clone()),
+            None => answer.remove("expires_in"),
+        };
+    }
     state
         .store()
         .issue(token, granted, now.after(lifetime), now);
