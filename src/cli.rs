@@ -109,7 +109,7 @@ fn dispatch(command: Command, surroundings: &Surroundings) -> ExitCode {
     let loaded = |args: &ConfigArgs| load_or_tell(args, surroundings);
     let end = match command {
         Command::Demo(args) => Ok(demo::run(args, surroundings)),
-        Command::Mock(args) => Ok(mock::run(args, surroundings)),
+        Command::Mock(args) => Ok(mock::run(*args, surroundings)),
         Command::Run(args) => Ok(run::run(&args, surroundings)),
         Command::Check {
             config,

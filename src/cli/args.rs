@@ -83,7 +83,7 @@ Examples:
     Demo(DemoArgs),
 
     #[command(help_template = HELP)]
-    Mock(MockArgs),
+    Mock(Box<MockArgs>),
 
     /// Ask the policy.
     #[command(subcommand, arg_required_else_help = true)]

@@ -132,6 +132,30 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<V
 }
 
 impl Fault {
+    /// The names of all faults.
+    pub const NAMES: [&str; 20] = [
+        "slow",
+        "hang",
+        "close",
+        "reset",
+        "close_mid_body",
+        "status",
+        "throttle",
+        "garbage",
+        "empty",
+        "html",
+        "redirect",
+        "oversize",
+        "oauth_error",
+        "no_expires_in",
+        "expires_in",
+        "lifetime",
+        "scope",
+        "unauthorized",
+        "forbidden",
+        "echo_token",
+    ];
+
     /// Reads a JSON object.
     ///
     /// # Errors
@@ -405,6 +429,16 @@ mod tests {
         }
         let null = r#"{"on":"token","fault":"expires_in","expires_in":null}"#;
         assert_eq!(fault(null).effect, Effect::ExpiresIn(Some(Value::Null)));
+    }
+
+    #[test]
+    fn every_name_is_that_of_a_fault_and_there_is_no_other() {
+        for name in Fault::NAMES {
+            assert!(Kind::deserialize(Value::from(name)).is_ok(), "{name}");
+        }
+        let unknown = Kind::deserialize(Value::from("explode")).unwrap_err();
+        let known = unknown.to_string().matches('`').count() / 2 - 1;
+        assert_eq!(known, Fault::NAMES.len(), "{unknown}");
     }
 
     #[test]

@@ -71,6 +71,9 @@ mod unauthorized;
 /// Sizes, times and numbers.
 mod limits;
 
+/// Before the simulated LMS, with faults on demand: what bursar heals, and what it leaves to the application.
+mod mock;
+
 /// TLS to the LMS.
 mod tls;
 
