@@ -191,11 +191,11 @@ impl UpstreamClient {
                         None => UpstreamBody::new(body, link, self.limits.idle, upload),
                     }));
                 }
+                Err(Failure::NeedsHttp1(error)) if !self.fall_back() => {
+                    Failure::Failed(UpstreamError::Reset(error))
+                }
                 Err(failure) => failure,
             };
-            if let Failure::NeedsHttp1(_) = failure {
-                self.fall_back();
-            }
             request = match resends.after(failure, attempt).map_err(failed)? {
                 Resend::Same(request) => {
                     self.metrics.retried(RetryReason::Unsent);
@@ -280,8 +280,8 @@ impl UpstreamClient {
         Ok(Link::Own(right.put(connection)))
     }
 
-    /// The LMS wants HTTP/1.1: from now on it gets that.
-    fn fall_back(&self) {
+    /// The LMS wants HTTP/1.1: from now on it gets that. Unless it must not: then this is `false`.
+    fn fall_back(&self) -> bool {
         if self.http2.get() == Http2::Auto {
             self.http2.set(Http2::Never);
             tracing::warn!(
@@ -291,6 +291,7 @@ impl UpstreamClient {
             self.pool.learn(Speaks::Http1);
             self.pool.retire_shared();
         }
+        self.http2.get() != Http2::Only
     }
 }
 

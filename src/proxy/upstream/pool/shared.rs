@@ -15,6 +15,9 @@ use super::{
     Now, Pool, Speaks, State,
 };
 
+/// A suspend that no connection minds. The two clocks are not read in the same moment either.
+const SHORT_SLEEP: Duration = Duration::from_secs(1);
+
 /// One of them.
 pub(super) struct Shared {
     connection: Connection,
@@ -66,12 +69,11 @@ impl Shared {
         let touched = self.touched.get();
         let away = now.boot.saturating_sub(touched.boot);
         let awake = now.instant.saturating_duration_since(touched.instant);
-        let silent = if self.is_idle() {
-            away
+        if self.is_idle() {
+            away < idle_timeout
         } else {
-            away.saturating_sub(awake)
-        };
-        silent < idle_timeout
+            away.saturating_sub(awake) < idle_timeout.max(SHORT_SLEEP)
+        }
     }
 
     /// Before the LMS has said how many requests it takes, it gets one.

@@ -174,12 +174,16 @@ async fn an_lms_that_demands_http_1_gets_it_from_then_on() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn a_post_that_should_have_come_over_http_1_is_not_sent_again() {
-    let lms = lms().await;
-    let (client, mut peer) = warm(&lms).await;
-    let asked = sending(&client, post("abc"));
-    let (stream, _) = peer.request().await;
-    peer.reset(stream, HTTP_1_1_REQUIRED).await;
-    let error = soon(asked).await.unwrap().unwrap_err();
-    assert!(matches!(error, UpstreamError::Reset(_)), "{error:?}");
+async fn a_post_over_the_wrong_version_is_not_sent_again_and_a_get_only_if_http_1_is_allowed() {
+    for (mode, request) in [(Http2::Auto, post("abc")), (Http2::Only, get())] {
+        let lms = lms().await;
+        let (client, mut peer) = warm(&lms).await;
+        client.http2.set(mode);
+        let asked = sending(&client, request);
+        let (stream, _) = peer.request().await;
+        peer.reset(stream, HTTP_1_1_REQUIRED).await;
+        let error = soon(asked).await.unwrap().unwrap_err();
+        assert!(matches!(error, UpstreamError::Reset(_)), "{error:?}");
+        assert!(lms.is_left_alone().await);
+    }
 }
