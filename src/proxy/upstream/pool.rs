@@ -173,7 +173,7 @@ impl Pool {
                 return None;
             }
             is_opening = want == Want::Any && state.speaks != Speaks::Http1;
-            if is_opening && !state.may_open() {
+            if is_opening && !pool.may_open(&mut state) {
                 return None;
             }
         }
@@ -224,6 +224,27 @@ impl Pool {
             // One that has left in this moment drops the lease, which comes back here.
             drop(waiter.send(lease));
         }
+    }
+
+    /// Whether one more connection may be opened for those who wait, one of whom asks.
+    fn may_open(&self, state: &mut State) -> bool {
+        if state.rush > 0 {
+            state.rush -= 1;
+            return true;
+        }
+        let streams = match state.speaks {
+            Speaks::Http2(streams) => streams.max(1),
+            // The first one tells.
+            Speaks::Unknown | Speaks::Http1 => return state.opening == 0,
+        };
+        let now = self.now();
+        let shared = state.shared.iter();
+        let promised = shared.map(|shared| shared.promises(streams, now, self.idle_timeout));
+        let coming = state
+            .opening
+            .saturating_mul(streams)
+            .saturating_add(promised.sum());
+        coming <= state.waiters.len()
     }
 
     fn now(&self) -> Now {
@@ -320,25 +341,6 @@ impl State {
 
     fn is_full(&self, max: usize) -> bool {
         self.active + self.shared.len() >= max
-    }
-
-    /// Whether one more connection may be opened for those who wait, one of whom asks.
-    fn may_open(&mut self) -> bool {
-        if self.rush > 0 {
-            self.rush -= 1;
-            return true;
-        }
-        let streams = match self.speaks {
-            Speaks::Http2(streams) => streams.max(1),
-            // The first one tells.
-            Speaks::Unknown | Speaks::Http1 => return self.opening == 0,
-        };
-        let promised = self.shared.iter().map(|shared| shared.promises(streams));
-        let coming = self
-            .opening
-            .saturating_mul(streams)
-            .saturating_add(promised.sum());
-        coming <= self.waiters.len()
     }
 }
 

@@ -82,11 +82,8 @@ impl Shared {
     }
 
     /// How many more it may turn out to take, if it takes as many as others did.
-    pub(super) fn promises(&self, others: usize) -> usize {
-        let is_known = self.is_retired.get()
-            || !self.connection.is_open()
-            || self.connection.max_streams().is_some();
-        if is_known {
+    pub(super) fn promises(&self, others: usize, now: Now, idle_timeout: Duration) -> usize {
+        if self.connection.max_streams().is_some() || !self.is_usable(now, idle_timeout) {
             0
         } else {
             others.saturating_sub(self.streams.get())

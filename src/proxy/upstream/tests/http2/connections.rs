@@ -261,3 +261,32 @@ async fn who_waits_to_switch_protocols_keeps_nobody_from_sharing() {
     again.answer(stream, b"ok").await;
     assert_eq!(soon(second).await.unwrap().unwrap(), "ok");
 }
+
+#[tokio::test(flavor = "local")]
+async fn a_shared_connection_past_its_age_takes_no_more_requests_and_lets_the_last_one_end() {
+    let lms = lms().await;
+    let client = lms.client();
+    let port = lms.params.dialer.origin.port;
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port));
+    let stream = stream.await.unwrap();
+    let connection =
+        crate::proxy::upstream::http2::Connection::open(stream, client.target.clone(), |_| {});
+    let connection = connection.await.unwrap();
+    let soon = Instant::now() + Duration::from_secs(60);
+    let lease = Pool::acquire(&client.pool, Want::Any, soon).await.unwrap();
+    let Lease::Right(right) = lease else {
+        panic!("there is a connection already");
+    };
+    let place = right.share(connection, Instant::now());
+    let mut old = FramePeer::accept(&lms, &[]).await;
+    lms.settles_at(0, 1).await;
+    let request = sending(&client, get());
+    let mut new = FramePeer::accept(&lms, &[]).await;
+    let (stream, _) = new.request().await;
+    new.answer(stream, b"ok").await;
+    assert_eq!(request.await.unwrap().unwrap(), "ok");
+    lms.settles_at(1, 1).await;
+    drop(place);
+    assert_eq!(old.event().await, Event::End);
+    lms.settles_at(1, 0).await;
+}
