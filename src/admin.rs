@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `admin.listen` | anybody, by any name | `/livez`, `/startupz`, `/readyz`, `/metrics` |
 //! | `admin.control` | programs on this machine | `/api/v1/status`, `/.well-known/jwks.json` |
-//! | | those that show the control key | `POST /-/drain` |
+//! | | those that show the control key | `POST /-/drain`, `POST /-/reload` |
 //! | `admin.jwks_listen` | anybody, by any name | `/.well-known/jwks.json` |
 //!
 //! Everything else, and everything on the wrong socket, is 404. Nothing here waits for the
@@ -17,14 +17,16 @@ mod key_set;
 mod metrics;
 mod process;
 mod readiness;
+mod reload;
 mod reply;
 mod routes;
 mod server;
 mod signing_keys;
 mod status;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use prometheus::Registry;
 
 use crate::{
@@ -36,7 +38,9 @@ use crate::{
 };
 use metrics::AdminMetrics;
 use readiness::Report;
+pub use reload::{Changes, NotReloaded, Reason, ReloadProblem, Reloaded};
 pub use server::{Addresses, BindError, Listeners, bind, serve};
+use status::Refused;
 pub use status::{About, UpstreamAbout};
 
 /// `[admin]`.
@@ -85,6 +89,9 @@ pub trait AdminState: Send + Sync + 'static {
 
     /// Begins the drain, as SIGTERM does. Once it has begun nothing more happens.
     fn drain(&self);
+
+    /// Reads the configuration again, and puts all of it into force or nothing.
+    fn reload(&self) -> Reloading<'_>;
 }
 
 /// The public key set at one moment.
@@ -95,6 +102,9 @@ pub struct CurrentKeys {
     /// The shortest `jwks_max_age` of the credentials that it is for.
     pub max_age: Duration,
 }
+
+/// What comes of a reload, later.
+pub type Reloading<'a> = Pin<Box<dyn Future<Output = Result<Reloaded, NotReloaded>> + Send + 'a>>;
 
 /// The life of the process, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -114,16 +124,24 @@ const REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Everything that the admin sockets answer from.
 pub struct Admin {
-    ready_needs: ReadyNeeds,
-    control_keys: Option<AccessKeys>,
+    configuration: Arc<ArcSwap<Configuration>>,
+    /// The last reload, if it was refused.
+    refused: ArcSwapOption<Refused>,
     state: Arc<dyn AdminState>,
-    about: About,
     registry: Registry,
     metrics: AdminMetrics,
     clock: Arc<dyn Clock>,
     started_at: Duration,
     /// For refused attempts to control.
     refusals: LogQuota,
+}
+
+/// What one generation of the configuration makes the admin sockets say.
+pub struct Configuration {
+    ready_needs: ReadyNeeds,
+    control_keys: Option<AccessKeys>,
+    about: About,
+    loaded_at: Duration,
 }
 
 /// Why the admin sockets have nothing to answer from: a bug, not a matter of configuration.
@@ -135,6 +153,19 @@ pub enum AdminError {
     Metrics(#[from] prometheus::Error),
 }
 
+impl Configuration {
+    /// `loaded_at`: since the Unix epoch.
+    #[must_use]
+    pub fn new(params: AdminParams, about: About, loaded_at: Duration) -> Self {
+        Self {
+            ready_needs: params.ready_needs,
+            control_keys: params.control_keys,
+            about,
+            loaded_at,
+        }
+    }
+}
+
 impl Admin {
     /// Registers its own metric families into `registry`, and serves all that is registered there.
     ///
@@ -142,18 +173,17 @@ impl Admin {
     ///
     /// [`AdminError`].
     pub fn new(
-        params: AdminParams,
+        configuration: Configuration,
         state: Arc<dyn AdminState>,
-        about: About,
         registry: Registry,
         log_drops: DropCounter,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, AdminError> {
-        let ready_needs = params.ready_needs;
         let started_at = clock.now().wall;
+        let configuration = Arc::new(ArcSwap::from_pointee(configuration));
         let readiness = {
-            let state = Arc::clone(&state);
-            move || Report::new(ready_needs, &*state)
+            let (state, configuration) = (Arc::clone(&state), Arc::clone(&configuration));
+            move || Report::new(configuration.load().ready_needs, &*state)
         };
         let signing_keys = {
             let state = Arc::clone(&state);
@@ -161,12 +191,11 @@ impl Admin {
         };
         let metrics =
             AdminMetrics::register(&registry, readiness, signing_keys, log_drops, started_at)?;
-        metrics.describe_config(&about.config_hash);
+        metrics.describe(&configuration.load());
         Ok(Arc::new(Self {
-            ready_needs,
-            control_keys: params.control_keys,
+            configuration,
+            refused: ArcSwapOption::empty(),
             state,
-            about,
             registry,
             metrics,
             clock,
@@ -175,7 +204,26 @@ impl Admin {
         }))
     }
 
+    /// Speaks of another configuration from now on. The sockets stay where they are.
+    pub fn reloaded(&self, configuration: Configuration) {
+        self.metrics.describe(&configuration);
+        self.metrics.count_reload(Ok(configuration.loaded_at));
+        self.configuration.store(Arc::new(configuration));
+        self.refused.store(None);
+    }
+
+    /// A configuration was read that did not get into force.
+    pub fn not_reloaded(&self, why: &NotReloaded) {
+        self.metrics.count_reload(Err(()));
+        let problems = why.problems.iter().map(ToString::to_string).collect();
+        self.refused.store(Some(Arc::new(Refused::new(
+            self.clock.now().wall,
+            why.reason,
+            problems,
+        ))));
+    }
+
     fn readiness(&self) -> Report {
-        Report::new(self.ready_needs, &*self.state)
+        Report::new(self.configuration.load().ready_needs, &*self.state)
     }
 }

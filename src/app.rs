@@ -3,7 +3,10 @@
 //! Straight down: metrics, sockets, tokens, upstreams, threads. Each worker has a thread and a runtime of its own; one more
 //! thread does the control work (token requests, admin sockets), so that a slow authorization server never sits on a worker.
 
+mod changes;
+mod generation;
 mod keys;
+mod reload;
 
 use std::{
     io,
@@ -15,26 +18,29 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use arc_swap::ArcSwap;
 use prometheus::Registry;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, About, Admin, AdminError, AdminState, CurrentKeys, Phase, UpstreamAbout},
-    clock::Clock,
-    config::{CredentialUse, Loaded, UpstreamConfig},
-    keys::KeyView,
-    policy::Policy,
-    proxy::{
-        Proxy, TokensOf, Upstream,
-        listener::{Listeners, bind, serve},
-        metrics::{ProxyMetrics, UpstreamLabels},
+    admin::{
+        self, About, Admin, AdminError, AdminState, Configuration, CurrentKeys, Phase, Reloading,
     },
-    telemetry::DropCounter,
+    clock::Clock,
+    config::Loaded,
+    keys::KeyView,
+    proxy::{
+        Proxy,
+        listener::{Listeners, Switch, bind, serve},
+        metrics::ProxyMetrics,
+    },
+    telemetry::LogHandle,
     tls,
     token::{Brokers, Readiness, TokenMetrics, TokenView},
 };
 use keys::SigningKeys;
+use reload::{Orders, Reloader, Watch};
 
 /// Starts a bursar.
 #[derive(Debug)]
@@ -44,6 +50,7 @@ pub struct App;
 pub struct Running {
     addresses: Addresses,
     stop: Stop,
+    orders: Orders,
     workers: Vec<JoinHandle<()>>,
     control: JoinHandle<()>,
 }
@@ -106,7 +113,7 @@ impl App {
     pub fn start(
         loaded: Loaded,
         clock: Arc<dyn Clock>,
-        log_drops: DropCounter,
+        log: LogHandle,
     ) -> Result<Running, AppError> {
         let config = loaded.config;
         let registry = Registry::new();
@@ -123,45 +130,40 @@ impl App {
             Arc::clone(&clock),
             token_metrics,
         ));
-        let upstreams = config
-            .upstreams
-            .into_iter()
-            .map(|upstream| open(upstream, &brokers))
-            .collect::<Result<Vec<_>, _>>()?;
-        let (listeners, proxy_addresses) =
+        let about_upstreams = generation::describe(&config.upstreams);
+        let (upstreams, generation) = generation::open(config.upstreams, &brokers)?;
+        generation.enter();
+        let (mut listeners, proxy_addresses) =
             bind(&config.server, &upstreams).map_err(AppError::Listen)?;
+        let switch = Switch::new(&mut listeners);
         let admin_listeners = admin::bind(&config.admin)?;
         let admin_addresses = admin_listeners.addresses();
 
-        let labels: Vec<UpstreamLabels<'_>> =
-            upstreams.iter().map(|upstream| labels(upstream)).collect();
-        let metrics = ProxyMetrics::new(&registry, &labels)?;
+        let metrics = ProxyMetrics::new(&registry, &generation::labels(&upstreams))?;
         let stop = Stop::default();
         // A start that fails half-way leaves no worker behind.
         let unwind = stop.abort.clone().drop_guard();
+        let (orders, inbox) = reload::orders();
         let state = Arc::new(State {
             brokers,
-            keys: SigningKeys::new(&config.credentials, Arc::clone(&clock)),
+            keys: ArcSwap::from_pointee(SigningKeys::new(&config.credentials, Arc::clone(&clock))),
             serving: AtomicBool::new(false),
             drain: stop.drain.clone(),
+            orders: orders.clone(),
         });
-        keys::watch_publications(&config.credentials, &clock, control.handle());
+        keys::watch_publications(&config.credentials, &[], &clock, control.handle());
         let about = About {
             config_path: loaded.path,
             config_hash: loaded.settings.hash(),
             listen: proxy_addresses.clone(),
             admin: admin_addresses,
-            upstreams: upstreams
-                .iter()
-                .map(|upstream| describe(upstream))
-                .collect(),
+            upstreams: about_upstreams,
         };
         let admin = Admin::new(
-            config.admin,
+            Configuration::new(config.admin, about, clock.now().wall),
             Arc::clone(&state) as Arc<dyn AdminState>,
-            about,
             registry,
-            log_drops,
+            log.drops,
             Arc::clone(&clock),
         )?;
 
@@ -169,8 +171,23 @@ impl App {
             server: config.server,
             upstreams,
             metrics,
-            clock,
+            clock: Arc::clone(&clock),
         });
+        let reloader = Reloader {
+            state: Arc::clone(&state),
+            options: loaded.options,
+            settings: loaded.settings,
+            credentials: config.credentials,
+            proxy: Arc::clone(&proxy),
+            switch,
+            admin: Arc::clone(&admin),
+            listen: proxy_addresses.clone(),
+            sockets: admin_addresses,
+            level: log.level,
+            clock,
+            watch: Watch::new(loaded.inputs),
+            retired: Vec::new(),
+        };
         let workers = listeners
             .into_iter()
             .enumerate()
@@ -179,6 +196,7 @@ impl App {
             })
             .collect::<Result<Vec<_>, _>>()?;
         state.serving.store(true, Ordering::Release);
+        control.spawn(reloader.run(inbox, stop.drain.clone()));
         let control = start_control(control, admin, admin_listeners, stop.clone())?;
         unwind.disarm();
         Ok(Running {
@@ -189,6 +207,7 @@ impl App {
                 jwks: admin_addresses.jwks_listen,
             },
             stop,
+            orders,
             workers,
             control,
         })
@@ -205,6 +224,12 @@ impl Running {
     /// Begins the drain: no new connections, requests in flight are finished, `/readyz` says no.
     pub fn shutdown(&self) {
         self.stop.drain.cancel();
+    }
+
+    /// Reads the configuration again, soon, and puts all of it into force or nothing. What came of it is in the log, in the
+    /// metrics and in the status.
+    pub fn reload(&self) {
+        self.orders.soon();
     }
 
     /// Ready when the drain begins, whoever began it.
@@ -227,52 +252,6 @@ impl Running {
         self.stop.drain.cancel();
         self.stop.abort.cancel();
         self.join();
-    }
-}
-
-fn open(upstream: UpstreamConfig, brokers: &Brokers) -> Result<Arc<Upstream>, AppError> {
-    let UpstreamConfig {
-        params,
-        policy,
-        tokens,
-        route_tokens,
-    } = upstream;
-    let policy =
-        Policy::build(&policy).map_err(|_problems| AppError::Policy(Arc::clone(&params.name)))?;
-    let open = |CredentialUse { credential, ask }| TokensOf {
-        credential: Arc::clone(&credential.name),
-        broker: brokers.broker(&credential, ask),
-    };
-    Ok(Arc::new(Upstream {
-        params,
-        policy,
-        tokens: open(tokens),
-        route_tokens: route_tokens.into_iter().map(open).collect(),
-    }))
-}
-
-fn labels(upstream: &Upstream) -> UpstreamLabels<'_> {
-    UpstreamLabels {
-        name: &upstream.params.name,
-        mode: upstream.policy.mode(),
-        routes: upstream.policy.labels(),
-        explicit: upstream.policy.explicit_labels(),
-    }
-}
-
-fn describe(upstream: &Upstream) -> UpstreamAbout {
-    let origin = &upstream.params.dialer.origin;
-    let scheme = if origin.tls { "https" } else { "http" };
-    UpstreamAbout {
-        name: upstream.params.name.to_string(),
-        base_url: format!("{scheme}://{}", origin.authority()),
-        credential: upstream.tokens.credential.to_string(),
-        route_credentials: upstream
-            .route_tokens
-            .iter()
-            .map(|tokens| tokens.credential.to_string())
-            .collect(),
-        mode: upstream.policy.mode().as_str(),
     }
 }
 
@@ -346,9 +325,10 @@ fn start_control(
 /// What the admin sockets ask of the whole.
 struct State {
     brokers: Arc<Brokers>,
-    keys: SigningKeys,
+    keys: ArcSwap<SigningKeys>,
     serving: AtomicBool,
     drain: CancellationToken,
+    orders: Orders,
 }
 
 impl AdminState for State {
@@ -371,14 +351,18 @@ impl AdminState for State {
     }
 
     fn key_set(&self) -> CurrentKeys {
-        self.keys.key_set()
+        self.keys.load().key_set()
     }
 
     fn signing_keys(&self) -> Vec<KeyView> {
-        self.keys.views()
+        self.keys.load().views()
     }
 
     fn drain(&self) {
         self.drain.cancel();
+    }
+
+    fn reload(&self) -> Reloading<'_> {
+        Box::pin(self.orders.now())
     }
 }

@@ -13,6 +13,7 @@ mod keys;
 mod man;
 mod mock;
 mod output;
+mod reload;
 mod route;
 mod run;
 mod signals;
@@ -123,6 +124,8 @@ fn dispatch(command: Command, surroundings: &Surroundings) -> ExitCode {
         }) => loaded(&config).map(|loaded| route::test(&loaded.config, &method, &url)),
         Command::Status { config, output } => loaded(&config)
             .map(|loaded| status::run(loaded.config.admin.control, output.output, surroundings)),
+        Command::Reload { config, output } => loaded(&config)
+            .map(|loaded| reload::run(&loaded.config.admin, output.output, surroundings)),
         Command::Config(ConfigCommand::Show(args)) => {
             loaded(&args).map(|loaded| output::print(&config::show(&loaded)))
         }

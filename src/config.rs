@@ -9,12 +9,15 @@
 //! 6. `resolve` makes the parameters of the layers below: files read, keys loaded, policies built.
 //!
 //! `json_schema` tells editors about the table of keys.
+//! Which files were read is noted on the way, by content (`inputs`): that is how a running bursar learns that it should read
+//! them again. What it cannot take over then is in [`restart`].
 //!
 //! No step stops at a problem: all of them are reported at once, with key, place, cause and remedy,
 //! and never with a secret's value ([`problem`], `redact`).
 
 mod document;
 mod environment;
+mod inputs;
 mod json_schema;
 mod layers;
 pub mod load;
@@ -23,6 +26,7 @@ pub mod problem;
 mod reader;
 mod redact;
 mod resolve;
+pub mod restart;
 mod schema;
 pub mod settings;
 mod tree;
@@ -41,6 +45,7 @@ use crate::{
     token::{Ask, Credential},
 };
 
+pub use inputs::Inputs;
 pub use json_schema::json_schema;
 pub use load::load;
 pub use locate::LoadOptions;
@@ -57,6 +62,10 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// The file it was read from; `None`: environment only, or text handed in.
     pub path: Option<PathBuf>,
+    /// The files that it was read from, the secrets among them.
+    pub inputs: Inputs,
+    /// What to read it again with.
+    pub options: LoadOptions,
 }
 
 /// The whole configuration, checked and resolved: files read, keys loaded, policies built.

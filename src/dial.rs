@@ -92,6 +92,24 @@ pub struct Dialer {
     pub proxy: Option<Arc<HttpProxy>>,
 }
 
+impl PartialEq for Dialer {
+    /// Whether both reach the same server in the same way. One TLS configuration is made per content of its files
+    /// ([`tls::client_config`](crate::tls::client_config)), so that the same one is the same object.
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            origin,
+            tls,
+            timeout,
+            proxy,
+        } = self;
+        let is_same_tls = match (tls, &other.tls) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        *origin == other.origin && *timeout == other.timeout && *proxy == other.proxy && is_same_tls
+    }
+}
+
 /// Where dialling failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -35,7 +35,7 @@
 //! | 2 | [`proxy`], [`admin`] |
 //! | 1 | [`token`], [`publication`] |
 //! | 0b | [`oauth`], [`policy`] |
-//! | 0a | [`dial`], [`tls`], [`keys`], [`scope`], [`secret`], [`clock`], [`random`], [`backoff`], [`code`], [`problem`], [`causes`], [`telemetry`] |
+//! | 0a | [`dial`], [`tls`], [`keys`], [`scope`], [`secret`], [`clock`], [`random`], [`backoff`], [`code`], [`problem`], [`causes`], [`series`], [`telemetry`] |
 
 pub mod proxy;
 
@@ -65,5 +65,6 @@ pub mod problem;
 pub mod random;
 pub mod scope;
 pub mod secret;
+pub mod series;
 pub mod telemetry;
 pub mod tls;

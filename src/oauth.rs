@@ -8,6 +8,7 @@ mod client_auth;
 mod endpoint;
 mod grant;
 mod key_set;
+mod same;
 mod transport;
 
 use std::{sync::Arc, time::Duration};
@@ -25,7 +26,7 @@ pub use endpoint::TokenEndpoint;
 pub use key_set::{KeySetError, KeySetUrl, PublishedKeys};
 
 /// A client of one authorization server, as configured.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct ClientParams {
     /// `client_id`.
     pub client_id: String,
@@ -50,7 +51,7 @@ pub struct ClientParams {
 }
 
 /// What a token request asks with (RFC 6749 section 1.3).
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Grant {
     /// `client_credentials` (RFC 6749 section 4.4): nothing but the client's proof of itself.

@@ -128,6 +128,13 @@ pub fn read_with_exposure(path: &Path, rule: SecretFiles) -> Result<SecretFile, 
     })
 }
 
+/// Whether both are the same, in a time that tells nothing about where they differ.
+#[must_use]
+pub fn is_same(one: &SecretString, other: &SecretString) -> bool {
+    let (one, other) = (one.expose_secret(), other.expose_secret());
+    aws_lc_rs::constant_time::verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
+}
+
 /// [`SecretFileError::Readable`] where others can read a file that turned out to hold a secret.
 #[must_use]
 pub fn exposure(path: &Path) -> Option<SecretFileError> {

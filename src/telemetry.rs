@@ -19,7 +19,7 @@ use tracing_subscriber::{
     filter::Targets,
     fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
-    registry,
+    registry, reload,
 };
 
 use line::Line;
@@ -61,6 +61,20 @@ pub struct Stderr {
 #[must_use = "dropping it ends the log"]
 pub struct Logs {
     writer: LogWriter,
+    level: LevelSwitch,
+}
+
+/// Sets which lines of the running log are written.
+#[derive(Clone)]
+pub struct LevelSwitch(Arc<dyn Fn(Targets) + Send + Sync>);
+
+/// What others have to do with the running log.
+#[derive(Clone, Default)]
+pub struct LogHandle {
+    /// For `bursar_log_dropped_total`.
+    pub drops: DropCounter,
+    /// For a `log.level` that changes.
+    pub level: LevelSwitch,
 }
 
 /// Counts the lines that were lost, because stderr was blocked or could not be written.
@@ -74,16 +88,33 @@ pub struct DropCounter(Arc<dyn Fn() -> u64 + Send + Sync>);
 /// When logging has been started before.
 pub fn init(params: &LogParams, stderr: Stderr) -> Result<Logs, SetGlobalDefaultError> {
     let writer = LogWriter::new(io::stderr());
-    let subscriber = subscriber(params, stderr, writer.lines());
+    let (subscriber, level) = subscriber(params, stderr, writer.lines());
     tracing::subscriber::set_global_default(subscriber)?;
-    Ok(Logs { writer })
+    Ok(Logs { writer, level })
 }
 
 impl Logs {
-    /// The count of lost lines, for `bursar_log_dropped_total`.
+    /// Its counter and its switch.
     #[must_use]
-    pub fn drop_counter(&self) -> DropCounter {
-        self.writer.drop_counter()
+    pub fn handle(&self) -> LogHandle {
+        LogHandle {
+            drops: self.writer.drop_counter(),
+            level: self.level.clone(),
+        }
+    }
+}
+
+impl LevelSwitch {
+    /// From now on the lines of these levels are written.
+    pub fn set(&self, level: Targets) {
+        (self.0)(level);
+    }
+}
+
+impl Default for LevelSwitch {
+    /// Where nothing is logged there is nothing to set.
+    fn default() -> Self {
+        Self(Arc::new(|_level| ()))
     }
 }
 
@@ -102,7 +133,11 @@ impl Default for DropCounter {
     }
 }
 
-fn subscriber<W>(params: &LogParams, stderr: Stderr, writer: W) -> impl Subscriber + Send + Sync
+fn subscriber<W>(
+    params: &LogParams,
+    stderr: Stderr,
+    writer: W,
+) -> (impl Subscriber + Send + Sync, LevelSwitch)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -113,13 +148,18 @@ where
             colour: stderr.colour,
         },
     };
+    let (level, handle) = reload::Layer::new(params.level.clone());
     let lines = fmt::layer()
         .event_format(line)
         .with_writer(writer)
         // They would go to stderr, past the writer that never blocks.
         .log_internal_errors(false)
-        .with_filter(params.level.clone());
-    registry().with(lines)
+        .with_filter(level);
+    let switch = LevelSwitch(Arc::new(move |level| {
+        // An error says that there is no log any more.
+        let _ = handle.reload(level);
+    }));
+    (registry().with(lines), switch)
 }
 
 #[cfg(test)]
@@ -133,7 +173,7 @@ mod tests {
             level: "info".parse().unwrap(),
             format,
         };
-        let subscriber = subscriber(&params, stderr, lines.clone());
+        let (subscriber, _level) = subscriber(&params, stderr, lines.clone());
         tracing::subscriber::with_default(subscriber, run);
         lines.text()
     }
@@ -160,6 +200,27 @@ mod tests {
     fn what_the_level_leaves_out_is_not_written() {
         let lines = logged(LogFormat::Json, PIPE, || tracing::debug!("hidden"));
         assert_eq!(lines, "");
+    }
+
+    #[test]
+    fn the_level_follows_its_switch() {
+        let lines = Captured::default();
+        let params = LogParams {
+            level: "info".parse().unwrap(),
+            format: LogFormat::Json,
+        };
+        let (subscriber, level) = subscriber(&params, PIPE, lines.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let speak = |text| tracing::debug!("{text}");
+            speak("too early");
+            level.set("debug".parse().unwrap());
+            speak("in time");
+            level.set("info".parse().unwrap());
+            speak("too late");
+        });
+        let text = lines.text();
+        assert!(text.contains("in time"), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::{
     fs, io,
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
+use ::aws_lc_rs::digest;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
@@ -46,20 +47,57 @@ pub enum TlsError {
 /// ALPN is chosen for each connection; HTTP/1.1 where nobody chooses.
 /// System roots; where the system has none, the bundled ones.
 ///
+/// For the same content of the same files it is the same object, as long as anybody uses it: a configuration that is read
+/// again recognizes it, keeps its connections, and can resume its sessions.
+///
 /// # Errors
 ///
 /// [`TlsError`] when `ca_file` is of no use.
 pub fn client_config(trust: &Trust<'_>) -> Result<Arc<ClientConfig>, TlsError> {
-    let roots = match trust.ca_file {
-        None if trust.ca_only => return Err(TlsError::NoCertificate),
+    static KNOWN: Mutex<Vec<(Content, Weak<ClientConfig>)>> = Mutex::new(Vec::new());
+
+    let Trust { ca_file, ca_only } = *trust;
+    let ca = ca_file
+        .map(fs::read)
+        .transpose()
+        .map_err(TlsError::CaFile)?;
+    let content = Content {
+        ca: ca.as_deref().map(sha256),
+        ca_only,
+    };
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|(_, config)| config.strong_count() > 0);
+    let found = known.iter().find(|(other, _)| *other == content);
+    if let Some(config) = found.and_then(|(_, config)| config.upgrade()) {
+        return Ok(config);
+    }
+    let config = new_config(ca.as_deref(), ca_only)?;
+    known.push((content, Arc::downgrade(&config)));
+    Ok(config)
+}
+
+/// Everything that makes one TLS configuration differ from another.
+#[derive(PartialEq, Eq)]
+struct Content {
+    ca: Option<Vec<u8>>,
+    ca_only: bool,
+}
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
+}
+
+fn new_config(ca: Option<&[u8]>, ca_only: bool) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = match ca {
+        None if ca_only => return Err(TlsError::NoCertificate),
         None => Arc::clone(system_roots()),
-        Some(file) => {
-            let mut roots = if trust.ca_only {
+        Some(pem) => {
+            let mut roots = if ca_only {
                 RootCertStore::empty()
             } else {
                 RootCertStore::clone(system_roots())
             };
-            for certificate in read_certificates(file)? {
+            for certificate in read_certificates(pem)? {
                 roots.add(certificate).map_err(TlsError::BadCertificate)?;
             }
             Arc::new(roots)
@@ -106,9 +144,8 @@ fn roots_or_bundled(native: Vec<CertificateDer<'static>>) -> RootCertStore {
     roots
 }
 
-fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = fs::read(file).map_err(TlsError::CaFile)?;
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(TlsError::Pem)?;
     if certificates.is_empty() {
@@ -161,7 +198,8 @@ mod tests {
     #[test]
     fn a_ca_file_is_read_with_and_without_the_system_roots() {
         let file = file(&format!("# a comment\n{}{}", ca_pem(), ca_pem()));
-        assert_eq!(read_certificates(file.path()).unwrap().len(), 2);
+        let pem = fs::read(file.path()).unwrap();
+        assert_eq!(read_certificates(&pem).unwrap().len(), 2);
         for ca_only in [false, true] {
             let trust = Trust {
                 ca_file: Some(file.path()),
@@ -169,6 +207,23 @@ mod tests {
             };
             assert!(client_config(&trust).is_ok());
         }
+    }
+
+    #[test]
+    fn the_same_content_gives_the_same_configuration_whatever_the_file_is_called() {
+        let pem = ca_pem();
+        let (one, other, different) = (file(&pem), file(&pem), file(&ca_pem()));
+        let config = |file: &tempfile::NamedTempFile, ca_only| {
+            client_config(&Trust {
+                ca_file: Some(file.path()),
+                ca_only,
+            })
+            .unwrap()
+        };
+        let first = config(&one, true);
+        assert!(Arc::ptr_eq(&first, &config(&other, true)));
+        assert!(!Arc::ptr_eq(&first, &config(&one, false)));
+        assert!(!Arc::ptr_eq(&first, &config(&different, true)));
     }
 
     #[test]

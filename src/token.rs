@@ -18,7 +18,8 @@
 //!
 //! # Files
 //!
-//! [`broker`] checks the permit and picks the cell, [`pool`] holds the cells, [`cell`] is the side that requests see,
+//! [`broker`] checks the permit and picks the cell, [`pool`] holds the cells of each [`issuer`] from one [`generation`] of
+//! the configuration to the next, [`cell`] is the side that requests see,
 //! [`driver`] the side that talks to the AS; [`status`] is what the driver tells the requests. [`freshness`] decides
 //! when a token is served and renewed. [`skew`], [`journal`], [`metrics`], [`gauges`] and [`view`] watch.
 
@@ -27,6 +28,8 @@ pub mod cell;
 pub mod driver;
 pub mod freshness;
 pub mod gauges;
+pub mod generation;
+pub mod issuer;
 pub mod journal;
 pub mod metrics;
 pub mod pool;
@@ -45,12 +48,12 @@ use crate::{
     oauth::{Cause, ClientParams},
     scope::ScopeSet,
 };
-pub use broker::{Broker, Brokers};
+pub use broker::{Broker, BrokerGeneration, Brokers};
 pub use metrics::TokenMetrics;
 pub use view::{Readiness, TokenView};
 
 /// A credential as configured.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Credential {
     /// Its name in the configuration: a metric label, and what tells it from the others.
     pub name: Arc<str>,
@@ -65,7 +68,7 @@ pub struct Credential {
 }
 
 /// Where the tokens of a credential come from.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Source {
     /// `client_credentials`: asked from an AS.
@@ -143,6 +146,30 @@ pub enum TokenError {
         /// When it is tried again all the same: whole seconds, at least one.
         retry_after: Duration,
     },
+}
+
+impl Credential {
+    /// Whether a token of one is a token of the other: the same client asks the same AS for the same. What it proves itself
+    /// with, and how it is reached, may differ.
+    #[must_use]
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            grant,
+            auth_method,
+            source,
+            timing: _,
+        } = self;
+        let is_same_source = match (source, &other.source) {
+            (Source::Client(one), Source::Client(other)) => one.is_same_client(other),
+            (Source::Static(_), Source::Static(_)) => true,
+            (Source::Client(_) | Source::Static(_), _) => false,
+        };
+        *name == other.name
+            && *grant == other.grant
+            && *auth_method == other.auth_method
+            && is_same_source
+    }
 }
 
 impl std::fmt::Debug for AccessToken {

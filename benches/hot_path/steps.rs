@@ -93,7 +93,8 @@ pub(super) fn token_load() -> Round {
         let metrics = Arc::new(TokenMetrics::new(&Registry::new()).unwrap());
         Brokers::new(runtime.handle().clone(), Arc::new(SystemClock), metrics)
     };
-    let broker = brokers.broker(&upstream.tokens.credential, upstream.tokens.ask);
+    let mut generation = brokers.generation();
+    let broker = generation.broker(&upstream.tokens.credential, upstream.tokens.ask);
     let policy = Policy::build(&upstream.policy).unwrap();
     let permit = permit(&policy, "/d2l/api/le/1.49/6606/grades/12/values/1001");
     Box::new(move || {

@@ -12,7 +12,7 @@ use bursar::{
     app::App,
     clock::SystemClock,
     config::{LoadOptions, load},
-    telemetry::DropCounter,
+    telemetry::LogHandle,
 };
 
 use super::Round;
@@ -48,7 +48,7 @@ pub(super) fn bursar() -> Round {
     );
     let loaded = load(&LoadOptions::from_text("bench.toml", &toml))
         .unwrap_or_else(|problems| panic!("{}", problems.render(false)));
-    let running = App::start(loaded, Arc::new(SystemClock), DropCounter::default()).unwrap();
+    let running = App::start(loaded, Arc::new(SystemClock), LogHandle::default()).unwrap();
     let address = running.addresses().proxy[0];
     rounds_to(address, running)
 }

@@ -12,7 +12,7 @@ use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited};
 
 use super::{
-    Admin,
+    Admin, reload,
     reply::{JSON, TEXT, answer},
 };
 
@@ -61,6 +61,7 @@ pub(super) async fn post(admin: &Admin, head: &request::Parts) -> Response<Full<
     }
     match head.uri.path() {
         "/-/drain" => drain(admin),
+        "/-/reload" => reload::respond(&admin.state.reload().await),
         _ => answer(StatusCode::NOT_FOUND, TEXT, "not found\n"),
     }
 }
@@ -77,7 +78,8 @@ where
 
 /// The key keeps other programs away, the content type web pages: a browser does not send it across origins unasked.
 fn authorize(admin: &Admin, headers: &HeaderMap) -> Result<(), Refusal> {
-    let keys = admin.control_keys.as_ref();
+    let configuration = admin.configuration.load();
+    let keys = configuration.control_keys.as_ref();
     let keys = keys.ok_or(Refusal::NoKeyConfigured)?;
     let mut shown = headers.get_all(CONTROL_KEY).iter();
     let (Some(key), None) = (shown.next(), shown.next()) else {

@@ -4,18 +4,23 @@ use std::time::Duration;
 
 use http::StatusCode;
 use prometheus::{
-    IntCounterVec, IntGaugeVec, Opts, PullingGauge, Registry,
+    Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, PullingGauge, Registry,
     core::{Collector, Desc},
     proto::{Counter, Metric, MetricFamily, MetricType},
 };
 
-use super::{build, process::ProcessCollector, readiness::Report, signing_keys::SigningKeys};
-use crate::{keys::KeyView, telemetry::DropCounter};
+use super::{
+    Configuration, build, process::ProcessCollector, readiness::Report, signing_keys::SigningKeys,
+};
+use crate::{keys::KeyView, series, telemetry::DropCounter};
 
 /// The families that are set or counted; the others live in the registry alone.
 pub(super) struct AdminMetrics {
     config_info: IntGaugeVec,
     jwks_requests: IntCounterVec,
+    reloads: IntCounterVec,
+    last_reload_successful: IntGauge,
+    last_reload_success: Gauge,
 }
 
 impl AdminMetrics {
@@ -64,6 +69,30 @@ impl AdminMetrics {
         }
 
         registry.register(Box::new(SigningKeys::new(signing_keys)?))?;
+        let reloads = IntCounterVec::new(
+            Opts::new(
+                "bursar_config_reloads_total",
+                "Configurations read again, by what came of it.",
+            ),
+            &["result"],
+        )?;
+        registry.register(Box::new(reloads.clone()))?;
+        for result in ["success", "failure"] {
+            reloads.with_label_values(&[result]);
+        }
+        let last_reload_successful = IntGauge::new(
+            "bursar_config_last_reload_successful",
+            "Whether the configuration that was read last is in force (1) or was refused (0).",
+        )?;
+        registry.register(Box::new(last_reload_successful.clone()))?;
+        last_reload_successful.set(1);
+        let last_reload_success = Gauge::new(
+            "bursar_config_last_reload_success_timestamp_seconds",
+            "When the configuration in force was read.",
+        )?;
+        registry.register(Box::new(last_reload_success.clone()))?;
+        last_reload_success.set(started_at.as_secs_f64());
+
         registry.register(Box::new(LogDropped::new(log_drops)?))?;
         registry.register(Box::new(ProcessCollector::new(started_at)?))?;
         Ok(Self {
@@ -74,12 +103,31 @@ impl AdminMetrics {
                 &["hash"],
             )?,
             jwks_requests,
+            reloads,
+            last_reload_successful,
+            last_reload_success,
         })
     }
 
     /// Says which configuration runs.
-    pub(super) fn describe_config(&self, hash: &str) {
+    pub(super) fn describe(&self, configuration: &Configuration) {
+        let hash = &configuration.about.config_hash;
         self.config_info.with_label_values(&[hash]).set(1);
+        series::retain(&self.config_info, |labels| labels.get("hash") == hash);
+    }
+
+    /// Counts a reload: when it succeeded, or that it did not.
+    pub(super) fn count_reload(&self, outcome: Result<Duration, ()>) {
+        let result = if outcome.is_ok() {
+            "success"
+        } else {
+            "failure"
+        };
+        self.reloads.with_label_values(&[result]).inc();
+        self.last_reload_successful.set(outcome.is_ok().into());
+        if let Ok(at) = outcome {
+            self.last_reload_success.set(at.as_secs_f64());
+        }
     }
 
     /// Counts an answer about the key set.

@@ -91,6 +91,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::admin::Reloading;
 
     struct State(Phase, Readiness);
 
@@ -113,6 +114,10 @@ mod tests {
 
         fn tokens(&self) -> Vec<TokenView> {
             Vec::new()
+        }
+
+        fn reload(&self) -> Reloading<'_> {
+            unreachable!("nobody asks")
         }
 
         fn drain(&self) {

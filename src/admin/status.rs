@@ -1,10 +1,10 @@
 //! `/api/v1/status`: what people may know about a running bursar.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
-use super::{Addresses, Admin, Phase, build, readiness::Check};
+use super::{Addresses, Admin, Configuration, Phase, Reason, build, readiness::Check};
 use crate::token::TokenView;
 
 /// What is fixed for the life of a configuration.
@@ -37,9 +37,28 @@ pub struct UpstreamAbout {
     pub mode: &'static str,
 }
 
+/// The last reload, which was refused.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Refused {
+    /// Unix seconds.
+    at: f64,
+    reason: &'static str,
+    problems: Vec<String>,
+}
+
+impl Refused {
+    pub(super) fn new(at: Duration, reason: Reason, problems: Vec<String>) -> Self {
+        Self {
+            at: at.as_secs_f64(),
+            reason: reason.as_str(),
+            problems,
+        }
+    }
+}
+
 /// The document.
 #[derive(Serialize)]
-pub(super) struct Status<'a> {
+pub(super) struct Status {
     version: &'static str,
     revision: &'static str,
     phase: Phase,
@@ -47,14 +66,22 @@ pub(super) struct Status<'a> {
     checks: Vec<Check>,
     /// Unix seconds.
     started_at: f64,
+    /// Unix seconds.
+    config_loaded_at: f64,
+    /// The last reload, if it was refused.
+    reload_refused: Option<Refused>,
     #[serde(flatten)]
-    about: &'a About,
+    about: About,
     tokens: Vec<TokenView>,
 }
 
 impl Admin {
-    pub(super) fn status(&self) -> Status<'_> {
+    pub(super) fn status(&self) -> Status {
         let report = self.readiness();
+        let configuration = self.configuration.load();
+        let Configuration {
+            about, loaded_at, ..
+        } = &**configuration;
         Status {
             version: build::VERSION,
             revision: build::REVISION,
@@ -62,7 +89,9 @@ impl Admin {
             ready: report.is_ready(),
             checks: report.checks,
             started_at: self.started_at.as_secs_f64(),
-            about: &self.about,
+            config_loaded_at: loaded_at.as_secs_f64(),
+            reload_refused: self.refused.load().as_deref().cloned(),
+            about: about.clone(),
             tokens: self.state.tokens(),
         }
     }

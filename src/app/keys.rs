@@ -20,12 +20,8 @@ pub(super) struct SigningKeys {
 
 impl SigningKeys {
     pub(super) fn new(credentials: &[Arc<Credential>], clock: Arc<dyn Clock>) -> Self {
-        let ring = |credential: &Arc<Credential>| match &credential.source {
-            Source::Client(client) => client.keys().map(Arc::clone),
-            Source::Static(_) => None,
-        };
         Self {
-            rings: credentials.iter().filter_map(ring).collect(),
+            rings: credentials.iter().filter_map(ring_of).cloned().collect(),
             clock,
         }
     }
@@ -55,17 +51,25 @@ impl SigningKeys {
     }
 }
 
-/// Begins to look at the key sets that credentials name (`jwks_url`), for as long as their key rings are in use.
+/// Begins to look at the key sets that credentials name (`jwks_url`), for as long as their key rings are in use. Those of
+/// `former` are being looked at already.
 pub(super) fn watch_publications(
     credentials: &[Arc<Credential>],
+    former: &[Arc<Credential>],
     clock: &Arc<dyn Clock>,
     runtime: &Handle,
 ) {
+    let is_watched = |ring: &Arc<KeyRing>| {
+        let mut rings = former.iter().filter_map(ring_of);
+        rings.any(|other| Arc::ptr_eq(other, ring))
+    };
     for credential in credentials {
         let Source::Client(client) = &credential.source else {
             continue;
         };
-        if let (Some(ring), Some(url)) = (client.keys(), &client.key_set) {
+        if let (Some(ring), Some(url)) = (client.keys(), &client.key_set)
+            && !is_watched(ring)
+        {
             runtime.spawn(publication::watch(
                 Arc::clone(&credential.name),
                 Arc::downgrade(ring),
@@ -73,5 +77,12 @@ pub(super) fn watch_publications(
                 Arc::clone(clock),
             ));
         }
+    }
+}
+
+fn ring_of(credential: &Arc<Credential>) -> Option<&Arc<KeyRing>> {
+    match &credential.source {
+        Source::Client(client) => client.keys(),
+        Source::Static(_) => None,
     }
 }

@@ -54,7 +54,6 @@ pub(super) fn get(address: SocketAddr, path: &'static str) -> Result<Answer, Cal
 }
 
 /// Sends `POST path` with the control key to `admin.control`.
-#[cfg_attr(not(test), expect(dead_code, reason = "for `bursar reload`"))]
 pub(super) fn post(
     control: SocketAddr,
     path: &'static str,

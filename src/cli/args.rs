@@ -119,6 +119,27 @@ Exit codes: 0 there is one, 1 refused, 2 wrong usage, 75 the authorization serve
     )]
     Token(TokenArgs),
 
+    /// Have the running bursar read its configuration again.
+    #[command(
+        help_template = HELP,
+        after_help = "\
+Examples:
+  bursar reload
+  bursar reload --config /etc/bursar/config.toml -o json
+
+It finds the running bursar and the control key by admin.control and admin.control_key_file of the configuration. All of the
+new configuration is put into force or nothing. A running bursar does the same on SIGHUP, and by itself when a file changes.
+
+Exit codes: 0 the new configuration is in force, 1 the running bursar refuses it, 75 no bursar answers,
+77 a secret file is readable by others, 78 the configuration is not valid."
+    )]
+    Reload {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+
     /// Show the configuration in force, or where it comes from.
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),

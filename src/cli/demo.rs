@@ -10,7 +10,10 @@ use std::{io, time::Duration};
 
 use clap::Args;
 
-use super::{Exit, Surroundings, mock, output, signals};
+use super::{
+    Exit, Surroundings, mock, output,
+    signals::{self, Hangup, Hangups},
+};
 use crate::causes::with_causes;
 use report::Report;
 use stage::{Ports, Stage, StageError};
@@ -62,11 +65,21 @@ async fn once() -> Result<Exit, StageError> {
 async fn open_house(surroundings: &Surroundings) -> Result<Exit, StageError> {
     let _logs = mock::log(surroundings)?;
     let mut stops = signals::listen().map_err(StageError::Signals)?;
+    let mut hangups =
+        Hangups::listen(surroundings.stderr_is_terminal).map_err(StageError::Signals)?;
     let mut stage = Stage::set(Ports::usual(), None).await?;
     stage.open();
     // A reader that has gone away is no reason to stop.
     output::print(&invitation(&stage));
-    stops.recv().await;
+    loop {
+        tokio::select! {
+            _ = stops.recv() => break,
+            hangup = hangups.recv() => match hangup {
+                Hangup::Reload => stage.reload(),
+                Hangup::Stop(_) => break,
+            },
+        }
+    }
     stage.strike().await;
     Ok(Exit::Done)
 }

@@ -11,7 +11,7 @@ use super::{
     Exit, Surroundings,
     args::ConfigArgs,
     explain, load_or_tell, output,
-    signals::{self, Stop},
+    signals::{self, Hangup, Hangups, Stop},
 };
 use crate::{
     admin::build,
@@ -76,6 +76,8 @@ fn serve(loaded: Loaded, surroundings: &Surroundings, logs: &Logs) -> Result<Exi
         .build()?;
     // From here on a signal is an orderly end, also in the middle of the start.
     let mut stops = runtime.block_on(async { signals::listen() })?;
+    let mut hangups =
+        runtime.block_on(async { Hangups::listen(surroundings.stderr_is_terminal) })?;
 
     let clock = Arc::new(SystemClock);
     let started = clock.now();
@@ -83,17 +85,24 @@ fn serve(loaded: Loaded, surroundings: &Surroundings, logs: &Logs) -> Result<Exi
     let banner = surroundings
         .stderr_is_terminal
         .then(|| Banner::new(&loaded.config));
-    let drops = logs.drop_counter();
-    let running = App::start(loaded, clock.clone(), drops.clone())?;
+    let log = logs.handle();
+    let drops = log.drops.clone();
+    let running = App::start(loaded, clock.clone(), log)?;
     start_line.log(running.addresses());
     if let Some(banner) = banner {
         output::tell(&banner.render(running.addresses(), surroundings.paint_on_stderr()));
     }
 
     let exit = runtime.block_on(async {
-        let first = tokio::select! {
-            first = stops.recv() => first,
-            () = running.draining() => None,
+        let first = loop {
+            tokio::select! {
+                first = stops.recv() => break first,
+                () = running.draining() => break None,
+                hangup = hangups.recv() => match hangup {
+                    Hangup::Reload => running.reload(),
+                    Hangup::Stop(stop) => break Some(stop),
+                },
+            }
         };
         tracing::info!(
             event = "shutdown",
@@ -142,7 +151,7 @@ async fn drained(
                 "a second signal: exiting at once, requests in flight are lost"
             );
             match stop {
-                Stop::Terminate => Exit::Failed,
+                Stop::Terminate | Stop::Hangup => Exit::Failed,
                 Stop::Interrupt => Exit::Interrupted,
             }
         }

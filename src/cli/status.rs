@@ -45,6 +45,13 @@ pub(super) fn run(control: SocketAddr, format: Format, surroundings: &Surroundin
 /// `now`: Unix seconds.
 fn table(status: &Value, now: f64, paint: Paint) -> String {
     let mut text = headline(status, now, paint);
+    let refused = &status["reload_refused"];
+    if let Some(reason) = refused["reason"].as_str() {
+        text.push_str(&format!("last reload: {reason}\n"));
+        for problem in items(refused, "problems").filter_map(Value::as_str) {
+            text.push_str(&format!("  {problem}\n"));
+        }
+    }
     for check in items(status, "checks") {
         if let Some(reason) = check["failure"].as_str() {
             text.push_str(&format!("not ready ({}): {reason}\n", word(check, "name")));
@@ -187,6 +194,7 @@ mod tests {
             "config_path": "bursar.toml",
             "checks": [{"name": "listeners", "failure": null},
                        {"name": "first_token", "failure": "not every token has been received yet"}],
+            "reload_refused": {"at": 1100.0, "reason": "the old one stays", "problems": ["BUR1004 bursar.toml:2: x: unknown key"]},
             "upstreams": [{"name": "lms", "base_url": "https://lms.example.edu", "credential": "d2l"}],
             "tokens": [{
                 "credential": "d2l", "state": "failing", "usable": true, "expires_at": 4725.0,
@@ -199,6 +207,8 @@ mod tests {
             table(&status, 1125.0, Paint { is_on: false }),
             "\
 bursar 0.1.0   serving, not ready   up 2m 5s   config bursar.toml
+last reload: the old one stays
+  BUR1004 bursar.toml:2: x: unknown key
 not ready (first_token): not every token has been received yet
 
 UPSTREAM  BASE URL                 CREDENTIAL

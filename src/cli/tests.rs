@@ -30,6 +30,8 @@ fn every_command_of_the_contract_is_understood() {
         "status",
         "status -o table",
         "status --output json --config bursar.toml",
+        "reload",
+        "reload -o json --config bursar.toml",
         "config show",
         "config path --config bursar.toml",
         "config schema",
@@ -71,7 +73,6 @@ fn every_command_of_the_contract_is_understood() {
 fn what_does_not_exist_yet_or_is_misspelt_is_wrong_usage() {
     for line in [
         "frobnicate",
-        "reload",
         "login d2l",
         "check --ofline",
         "check -o yaml",

@@ -16,6 +16,7 @@ use figment::{
 };
 
 use super::{
+    Inputs,
     document::Document,
     problem::{Place, Problem, ProblemCode},
     schema::{self, Key, Node},
@@ -61,6 +62,7 @@ struct Meaning<'a> {
 pub(super) fn variables(
     environment: &[(String, String)],
     document: Option<&Document>,
+    inputs: &mut Inputs,
 ) -> (Vec<Variable>, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut meanings: Vec<Meaning<'_>> = Vec::new();
@@ -92,7 +94,7 @@ pub(super) fn variables(
     let rule = secret_files(&meanings, document);
     let variables = meanings
         .into_iter()
-        .filter_map(|meaning| match value(&meaning, rule) {
+        .filter_map(|meaning| match value(&meaning, rule, inputs) {
             Ok(value) => Some(Variable {
                 name: meaning.name.to_owned(),
                 path: meaning.path,
@@ -176,7 +178,11 @@ fn secret_files(meanings: &[Meaning<'_>], document: Option<&Document>) -> Secret
     }
 }
 
-fn value(meaning: &Meaning<'_>, rule: SecretFiles) -> Result<String, Box<Problem>> {
+fn value(
+    meaning: &Meaning<'_>,
+    rule: SecretFiles,
+    inputs: &mut Inputs,
+) -> Result<String, Box<Problem>> {
     if !meaning.is_file {
         return Ok(meaning.value.to_owned());
     }
@@ -185,7 +191,9 @@ fn value(meaning: &Meaning<'_>, rule: SecretFiles) -> Result<String, Box<Problem
     } else {
         SecretFiles::Any
     };
-    match secret::read(Path::new(meaning.value), rule) {
+    let path = Path::new(meaning.value);
+    inputs.note(path);
+    match secret::read(path, rule) {
         Ok(text) => Ok(text.expose_secret().to_owned()),
         Err(error) => {
             let place = Place::Variable(meaning.name.to_owned());
@@ -256,7 +264,7 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        let (variables, problems) = variables(&pairs, Some(&document));
+        let (variables, problems) = variables(&pairs, Some(&document), &mut Inputs::default());
         let variables = variables
             .into_iter()
             .map(|variable| (dotted(&variable.path), variable.value))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Loaded, Problem, Problems,
+    Inputs, Loaded, Problem, Problems,
     document::Document,
     environment,
     layers::Layers,
@@ -20,8 +20,13 @@ use crate::secret;
 ///
 /// Every problem at once.
 pub fn load(options: &LoadOptions) -> Result<Loaded, Problems> {
-    let (path, document, mut problems) = open(options)?;
-    let (variables, more) = environment::variables(&options.environment, document.as_ref());
+    let mut inputs = Inputs::default();
+    let (path, document, mut problems) = match open(options, &mut inputs) {
+        Ok(opened) => opened,
+        Err(problem) => return Err(Problems::new(vec![problem]).from(inputs)),
+    };
+    let (variables, more) =
+        environment::variables(&options.environment, document.as_ref(), &mut inputs);
     problems.extend(more);
     if document.is_none() && variables.is_empty() && problems.is_empty() {
         return Err(Problems::new(vec![locate::nothing_found(options)]));
@@ -31,9 +36,9 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Problems> {
         .map(|document| document.broken_lines.clone())
         .unwrap_or_default();
 
-    let mut reader = Reader::new(Layers::merge(document, variables));
+    let mut reader = Reader::new(Layers::merge(document, variables), inputs);
     let config = resolve::config(&mut reader);
-    let (settings, more) = reader.finish();
+    let (settings, more, inputs) = reader.finish();
     let is_certain = |problem: &Problem| {
         let line = problem.place().line();
         broken_lines.is_empty()
@@ -51,15 +56,17 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Problems> {
                 settings,
                 warnings: problems,
                 path,
+                inputs,
+                options: options.clone(),
             })
         }
-        _ => Err(Problems::new(problems)),
+        _ => Err(Problems::new(problems).from(inputs)),
     }
 }
 
 type Opened = (Option<PathBuf>, Option<Document>, Vec<Problem>);
 
-fn open(options: &LoadOptions) -> Result<Opened, Problems> {
+fn open(options: &LoadOptions, inputs: &mut Inputs) -> Result<Opened, Problem> {
     if let Some((name, text)) = &options.text {
         let directory = options.directory.clone().unwrap_or_default();
         let (document, problems) = Document::parse(name.clone(), text, directory);
@@ -70,7 +77,8 @@ fn open(options: &LoadOptions) -> Result<Opened, Problems> {
     else {
         return Ok((None, None, Vec::new()));
     };
-    let text = locate::read(&candidate, &path).map_err(|problem| Problems::new(vec![problem]))?;
+    inputs.note(&path);
+    let text = locate::read(&candidate, &path)?;
     let directory = path.parent().map(Path::to_owned).unwrap_or_default();
     let name = path.strip_prefix(".").unwrap_or(&path);
     let (mut document, problems) = Document::parse(name.display().to_string(), &text, directory);

@@ -6,6 +6,7 @@ use std::{fmt, ops::Range, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
+use super::inputs::Inputs;
 pub use code::ProblemCode;
 
 /// How bad it is.
@@ -45,6 +46,13 @@ pub enum Place {
         /// Byte offsets.
         span: Range<usize>,
     },
+    /// In a line of the file, where the text is not at hand.
+    Line {
+        /// The file's name.
+        name: String,
+        /// From 1.
+        line: usize,
+    },
     /// In an environment variable.
     Variable(String),
     /// In what is not there.
@@ -57,6 +65,7 @@ impl Place {
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::File { excerpt, span } => Some(excerpt.line(span.start)),
+            Self::Line { line, .. } => Some(*line),
             Self::Variable(_) | Self::Nowhere => None,
         }
     }
@@ -65,6 +74,7 @@ impl Place {
     fn order(&self) -> (u8, usize, &str) {
         match self {
             Self::File { span, .. } => (0, span.start, ""),
+            Self::Line { line, .. } => (0, *line, ""),
             Self::Variable(name) => (1, 0, name),
             Self::Nowhere => (2, 0, ""),
         }
@@ -83,6 +93,7 @@ impl fmt::Display for Place {
             Self::File { excerpt, span } => {
                 write!(formatter, "{}:{}", excerpt.name, excerpt.line(span.start))
             }
+            Self::Line { name, line } => write!(formatter, "{name}:{line}"),
             Self::Variable(name) => write!(formatter, "environment variable {name}"),
             Self::Nowhere => formatter.write_str("configuration"),
         }
@@ -175,7 +186,9 @@ impl Problem {
                     .path(excerpt.name.as_str())
                     .annotation(AnnotationKind::Primary.span(span.clone())),
             ),
-            Place::Variable(_) => title.element(Origin::path(self.place.to_string())),
+            Place::Variable(_) | Place::Line { .. } => {
+                title.element(Origin::path(self.place.to_string()))
+            }
             Place::Nowhere => Group::with_title(title),
         };
         let renderer = if colour {
@@ -218,13 +231,29 @@ impl fmt::Debug for Problem {
 #[derive(Debug)]
 pub struct Problems {
     list: Vec<Problem>,
+    inputs: Inputs,
 }
 
 impl Problems {
     /// Sorts them by place.
     pub(super) fn new(mut list: Vec<Problem>) -> Self {
         sort(&mut list);
-        Self { list }
+        Self {
+            list,
+            inputs: Inputs::default(),
+        }
+    }
+
+    /// The same, read from these files.
+    pub(super) fn from(mut self, inputs: Inputs) -> Self {
+        self.inputs = inputs;
+        self
+    }
+
+    /// The files that were read: while they stay as they are, so do the problems.
+    #[must_use]
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
     }
 
     /// Each of them, in the order of the file.
@@ -253,7 +282,8 @@ impl Problems {
         text
     }
 
-    fn errors(&self) -> impl Iterator<Item = &Problem> {
+    /// Those that are not only warnings.
+    pub fn errors(&self) -> impl Iterator<Item = &Problem> {
         self.list
             .iter()
             .filter(|problem| problem.severity == Severity::Error)

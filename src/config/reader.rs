@@ -1,10 +1,11 @@
 //! Hands out typed settings, and notes everything on the way: sources, problems, and which keys were read.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use figment::value::{Dict, Value};
 
 use super::{
+    Inputs,
     layers::{Layer, Layers},
     problem::{Place, Problem, ProblemCode},
     schema::{self, Key, Node},
@@ -19,6 +20,7 @@ pub(super) struct Reader {
     settings: Settings,
     problems: Vec<Problem>,
     read: BTreeSet<KeyPath>,
+    inputs: Inputs,
 }
 
 /// A table of the configuration, perhaps an absent one.
@@ -60,13 +62,14 @@ impl Table {
 }
 
 impl Reader {
-    /// Starts with nothing read.
-    pub(super) fn new(layers: Layers) -> Self {
+    /// Starts with no setting read. `inputs`: the files so far.
+    pub(super) fn new(layers: Layers, inputs: Inputs) -> Self {
         Self {
             layers,
             settings: Settings::default(),
             problems: Vec::new(),
             read: BTreeSet::new(),
+            inputs,
         }
     }
 
@@ -284,13 +287,18 @@ impl Reader {
         }
     }
 
+    /// Notes a file or a directory that a setting names; comes before it is read.
+    pub(super) fn note_input(&mut self, path: &Path) {
+        self.inputs.note(path);
+    }
+
     /// Notes the keys that nobody read, and gives everything back.
-    pub(super) fn finish(mut self) -> (Settings, Vec<Problem>) {
+    pub(super) fn finish(mut self) -> (Settings, Vec<Problem>, Inputs) {
         let mut leftovers = Vec::new();
         self.leftovers(&self.layers.tree, &KeyPath::default(), "", &mut leftovers);
         self.problems.append(&mut leftovers);
         self.settings.sort(&schema::names(""));
-        (self.settings, self.problems)
+        (self.settings, self.problems, self.inputs)
     }
 
     fn leftovers(&self, values: &Dict, path: &KeyPath, pattern: &str, found: &mut Vec<Problem>) {

@@ -44,6 +44,8 @@ pub(super) struct Key {
     /// Whether its type takes the value.
     #[cfg(test)]
     pub(super) accepts: fn(&Value) -> bool,
+    /// Whether only a new process can take another value over.
+    pub(super) fixed: bool,
 }
 
 const fn key<T: FromValue>(pattern: &'static str, doc: &'static str) -> Key {
@@ -55,6 +57,7 @@ const fn key<T: FromValue>(pattern: &'static str, doc: &'static str) -> Key {
         secret: false,
         #[cfg(test)]
         accepts: accepts::<T>,
+        fixed: false,
     }
 }
 
@@ -71,6 +74,11 @@ impl Key {
 
     const fn secret(mut self) -> Self {
         self.secret = true;
+        self
+    }
+
+    const fn fixed(mut self) -> Self {
+        self.fixed = true;
         self
     }
 
@@ -96,17 +104,17 @@ macro_rules! keys {
 //     "table.*.key": Type = r#""default""#, secret;
 //
 // `Type` is the one that `Reader::get` reads it with; what it looks like in TOML is `Type::SHAPE`. The default (in TOML)
-// and `secret` may be left out. A new table needs a line in `TABLES`, and config.example.toml shows every key.
+// and `secret` may be left out. `fixed` in its place says that a reload cannot change it. A new table needs a line in `TABLES`, and config.example.toml shows every key.
 keys! {
     /// Where the application connects: a loopback address, unless `allow_remote` is true. Port 0 takes a free one.
-    "server.listen": Listen = r#""127.0.0.1:8080""#;
+    "server.listen": Listen = r#""127.0.0.1:8080""#, fixed;
     /// Further names by which applications call bursar, with a port or without.
     "server.hosts": Vec<HostName> = "[]";
     /// What happens to requests that the policy does not allow: "enforce" refuses them; "report" lets those through that have
     /// no route or lack scopes, and reports them.
     "server.mode": Mode = r#""enforce""#;
     /// Worker threads; 0: as many as there are cores for this process (a container's CPU quota is counted).
-    "server.workers": Workers = "0";
+    "server.workers": Workers = "0", fixed;
     /// Connections from applications at once.
     "server.max_connections": Connections = "10000";
     /// How long a request's head may take.
@@ -124,13 +132,13 @@ keys! {
     "server.secret_files": SecretFiles = r#""private""#;
 
     /// /livez, /startupz, /readyz and /metrics. May bind any address.
-    "admin.listen": Listen = r#""127.0.0.1:9464""#;
+    "admin.listen": Listen = r#""127.0.0.1:9464""#, fixed;
     /// Status API and public keys: a loopback address.
-    "admin.control": Listen = r#""127.0.0.1:9465""#;
+    "admin.control": Listen = r#""127.0.0.1:9465""#, fixed;
     /// The file of the keys that POST on the control socket must show, one per line; without it there is no POST.
     "admin.control_key_file": PathBuf;
     /// The public keys alone, for the LMS to fetch (behind a TLS ingress). Off unless set.
-    "admin.jwks_listen": Listen;
+    "admin.jwks_listen": Listen, fixed;
     /// When /readyz says yes: "first_token" (every token was there once), "token" (every token is usable
     /// now), "nothing".
     "admin.ready_needs": ReadyNeeds = r#""first_token""#;
@@ -138,7 +146,7 @@ keys! {
     /// "error", "warn", "info", "debug" or "trace"; for modules behind a comma: "info,bursar::token=debug".
     "log.level": Targets = r#""info""#;
     /// "auto": text on a terminal, JSON otherwise; "text"; "json".
-    "log.format": LogFormat = r#""auto""#;
+    "log.format": LogFormat = r#""auto""#, fixed;
     /// Requests that get a line: "denied" (refused or failed), "all", or a share of the others such as
     /// "1/100".
     "log.requests": LogRequests = r#""denied""#;
@@ -223,7 +231,7 @@ keys! {
     /// Further Host names that select this upstream, with a port or without.
     "upstreams.*.hosts": Vec<HostName> = "[]";
     /// A port of its own: a loopback address.
-    "upstreams.*.listen": Listen;
+    "upstreams.*.listen": Listen, fixed;
     /// For name, TCP and TLS together.
     "upstreams.*.connect_timeout": Timeout = r#""5s""#;
     /// To the first byte of the answer.
@@ -366,6 +374,11 @@ pub(super) fn names(pattern: &str) -> Vec<&'static str> {
 pub(super) fn rank(key: &Key) -> usize {
     let place = KEYS.iter().position(|other| other.pattern == key.pattern);
     place.unwrap_or(KEYS.len())
+}
+
+/// Whether only a new process can take over another value of the key with this place in the table.
+pub(super) fn needs_restart(rank: usize) -> bool {
+    KEYS.get(rank).is_some_and(|key| key.fixed)
 }
 
 /// Puts a name behind a pattern.

@@ -46,10 +46,39 @@ pub enum SettingSource {
     Default,
 }
 
+impl Setting {
+    /// The whole key: `upstreams.lms.base_url`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.table, self.key)
+    }
+}
+
 impl Settings {
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Setting> {
         self.list.iter()
+    }
+
+    /// The keys whose values differ, secrets left out, in the order of the documentation.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let has = |settings: &Self, setting: &Setting| {
+            settings.list.iter().any(|other| {
+                other.table == setting.table
+                    && other.key == setting.key
+                    && other.value == setting.value
+            })
+        };
+        let own = self.list.iter().filter(|setting| !has(other, setting));
+        let theirs = other.list.iter().filter(|setting| !has(self, setting));
+        let mut paths: Vec<String> = own.map(Setting::path).collect();
+        for path in theirs.map(Setting::path) {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        paths
     }
 
     /// A short hash of every setting in force, secrets left out: two processes with the same one run the same configuration.

@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 
 use super::{KeyError, install_crypto};
-use crate::secret::{ExposeSecret, SecretString};
+use crate::secret::{self, ExposeSecret, SecretString};
 
 /// RFC 7518 section 3.2: a key of the hash's size or larger.
 const MIN_BYTES: usize = 32;
@@ -45,6 +45,12 @@ impl HmacKey {
         jsonwebtoken::encode(&header, claims, &key)
             .map(SecretString::from)
             .map_err(|_| KeyError::Unusable("it does not sign"))
+    }
+}
+
+impl PartialEq for HmacKey {
+    fn eq(&self, other: &Self) -> bool {
+        secret::is_same(&self.secret, &other.secret)
     }
 }
 

@@ -177,6 +177,24 @@ impl KeyRing {
     }
 }
 
+impl PartialEq for KeyRing {
+    /// Whether the same keys sign at the same times. What the world sees of them makes no difference, nor when the file of a
+    /// single key was written: a Secret volume is written anew as a whole.
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            timeline,
+            terms,
+            directory,
+            seen: _,
+        } = self;
+        let is_same_timeline = match directory {
+            Some(_) => *timeline == other.timeline,
+            None => timeline.first().key == other.timeline.first().key,
+        };
+        is_same_timeline && *terms == other.terms && *directory == other.directory
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod testing {
     //! Rings for the tests of those who use them.
@@ -231,6 +249,30 @@ mod tests {
     fn states(ring: &KeyRing, now: u64) -> Vec<&'static str> {
         let views = ring.views(seconds(now));
         views.iter().map(|view| view.state).collect()
+    }
+
+    #[test]
+    fn a_single_key_is_the_same_whenever_its_file_was_written_and_scheduled_ones_are_not() {
+        let key = || {
+            let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+            Arc::new(SigningKey::from_pem(&pem.into(), None, None).unwrap())
+        };
+        let at = |start| KeyStart::at(seconds(start));
+        let single = |start| KeyRing::single(key(), at(start), TERMS);
+        assert!(single(1) == single(2));
+        let scheduled = |start| {
+            let turn = Turn {
+                start: at(start),
+                key: key(),
+            };
+            KeyRing::new(vec![turn], TERMS, PathBuf::from("keys")).unwrap()
+        };
+        assert!(scheduled(1) == scheduled(1));
+        assert!(scheduled(1) != scheduled(2));
+        assert!(scheduled(1) != single(1));
+        let (one, _) = ring(&[1_000]);
+        let (other, _) = ring(&[1_000]);
+        assert!(one != other);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::KeyStart;
 ///
 /// At every moment exactly one key is active. The first one is, too, before its own start: a clock that is behind, or that was
 /// stepped back, must not leave a client without a key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeline<K> {
     first: Turn<K>,
     /// By start, none before the first.

@@ -23,7 +23,7 @@ use crate::dial::Dialer;
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// Where the AS fetches the key set of a client (`jwks_url`).
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct KeySetUrl {
     /// Its server. Its timeout is the limit for all of it.
     pub dialer: Dialer,

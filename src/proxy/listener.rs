@@ -3,16 +3,17 @@
 //! Every worker has sockets of its own (`SO_REUSEPORT`): the kernel spreads connections over them, and
 //! the workers share nothing on a connection's way.
 
+mod seats;
+mod switch;
+
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    future::pending,
     io,
     net::{self, SocketAddr},
     pin::pin,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,6 +23,7 @@ use hyper::body::Incoming;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
@@ -38,6 +40,9 @@ use super::{
     worker::{Pseudonym, Worker},
 };
 use crate::{backoff::Backoff, code::Code};
+use seats::{Seat, Seats};
+use switch::Succession;
+pub use switch::Switch;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -62,13 +67,14 @@ pub struct Listeners {
     seats: Seats,
     turned_away: Seats,
     pseudonym: Pseudonym,
+    successions: Option<mpsc::UnboundedReceiver<Succession>>,
 }
 
 /// One of them.
 struct Bound {
     listener: net::TcpListener,
     /// The upstream whose own listener it is.
-    own: Option<usize>,
+    own: Option<Arc<str>>,
 }
 
 /// Binds every address once per worker. Also says which addresses they became, where a port was 0: the
@@ -83,12 +89,8 @@ pub fn bind(
 ) -> io::Result<(Vec<Listeners>, Vec<SocketAddr>)> {
     let own = upstreams
         .iter()
-        .enumerate()
-        .filter_map(|(index, upstream)| Some((upstream.params.listen?, Some(index))));
-    let (seats, turned_away) = (
-        Seats::new(server.max_connections),
-        Seats::new(MAX_TURNED_AWAY),
-    );
+        .filter_map(|upstream| Some((upstream.params.listen?, Some(&upstream.params.name))));
+    let (seats, turned_away) = (Seats::default(), Seats::default());
     let pseudonym = Pseudonym::random();
     let mut workers: Vec<Listeners> = (0..server.workers.max(1))
         .map(|_| Listeners {
@@ -96,6 +98,7 @@ pub fn bind(
             seats: seats.clone(),
             turned_away: turned_away.clone(),
             pseudonym: pseudonym.clone(),
+            successions: None,
         })
         .collect();
     let mut addresses = Vec::new();
@@ -104,7 +107,10 @@ pub fn bind(
             .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
         addresses.push(address);
         for (worker, listener) in workers.iter_mut().zip(sockets) {
-            worker.sockets.push(Bound { listener, own });
+            worker.sockets.push(Bound {
+                listener,
+                own: own.cloned(),
+            });
         }
     }
     Ok((workers, addresses))
@@ -116,6 +122,7 @@ pub fn bind(
 pub async fn serve(proxy: Arc<Proxy>, listeners: Listeners, shutdown: CancellationToken) {
     let worker = Rc::new(Worker::new(proxy, listeners.pseudonym));
     let mut loops = JoinSet::new();
+    let mut entrances = Vec::new();
     for Bound { listener, own } in listeners.sockets {
         let accepting = listener
             .local_addr()
@@ -127,20 +134,51 @@ pub async fn serve(proxy: Arc<Proxy>, listeners: Listeners, shutdown: Cancellati
                 continue;
             }
         };
-        let entrance = Entrance {
-            directory: Rc::new(directory(&worker.proxy, own, address.port())),
-            worker: Rc::clone(&worker),
-            drain: Rc::default(),
+        let entrance = Rc::new(Entrance {
+            scene: RefCell::new(Scene::new(&worker, own.as_deref(), address.port())),
+            own,
+            port: address.port(),
+            drain: Drain::default(),
             is_leaving: Rc::default(),
             seats: listeners.seats.clone(),
             turned_away: listeners.turned_away.clone(),
-        };
+        });
+        entrances.push(Rc::clone(&entrance));
         loops.spawn_local(accept(entrance, listener, shutdown.clone()));
     }
-    while loops.join_next().await.is_some() {}
+    let serving = async { while loops.join_next().await.is_some() {} };
+    tokio::select! {
+        () = serving => {}
+        () = follow(listeners.successions, worker, &entrances) => {}
+    }
 }
 
-fn directory(proxy: &Proxy, own: Option<usize>, port: u16) -> Directory {
+/// Puts each further generation into force, for as long as there may be one.
+async fn follow(
+    successions: Option<mpsc::UnboundedReceiver<Succession>>,
+    mut worker: Rc<Worker>,
+    entrances: &[Rc<Entrance>],
+) {
+    if let Some(mut successions) = successions {
+        while let Some(Succession { proxy, entered }) = successions.recv().await {
+            worker = Rc::new(worker.next(proxy));
+            for entrance in entrances {
+                entrance.enter(&worker);
+            }
+            // Who gave it need not be waiting.
+            let _ = entered.send(());
+        }
+    }
+    // From here on this one stays, and serving goes on.
+    drop(worker);
+    pending().await
+}
+
+fn directory(proxy: &Proxy, own: Option<&str>, port: u16) -> Directory {
+    let own = own.and_then(|own| {
+        let mut upstreams = proxy.upstreams.iter();
+        upstreams.position(|upstream| *upstream.params.name == *own)
+    });
     let upstreams: Vec<_> = proxy
         .upstreams
         .iter()
@@ -149,18 +187,36 @@ fn directory(proxy: &Proxy, own: Option<usize>, port: u16) -> Directory {
     Directory::new(&proxy.server.hosts, &upstreams, own, port)
 }
 
-/// What the connections of one socket share.
-struct Entrance {
+/// What a request that begins now is served by: it keeps it to its end.
+#[derive(Clone)]
+struct Scene {
     worker: Rc<Worker>,
     directory: Rc<Directory>,
-    drain: Rc<Drain>,
+}
+
+impl Scene {
+    fn new(worker: &Rc<Worker>, own: Option<&str>, port: u16) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            directory: Rc::new(directory(&worker.proxy, own, port)),
+        }
+    }
+}
+
+/// What the connections of one socket share.
+struct Entrance {
+    /// Of the generation in force.
+    scene: RefCell<Scene>,
+    own: Option<Arc<str>>,
+    port: u16,
+    drain: Drain,
     /// Shutdown has begun: an answer is the last one of its connection.
     is_leaving: Rc<Cell<bool>>,
     seats: Seats,
     turned_away: Seats,
 }
 
-async fn accept(entrance: Entrance, listener: TcpListener, shutdown: CancellationToken) {
+async fn accept(entrance: Rc<Entrance>, listener: TcpListener, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown.cancelled());
     let mut pause = pin!(sleep_until(Instant::now()));
@@ -187,7 +243,7 @@ async fn accept(entrance: Entrance, listener: TcpListener, shutdown: Cancellatio
     }
     entrance.is_leaving.set(true);
     entrance.admit_the_last(listener, &mut connections);
-    let deadline = entrance.worker.proxy.server.drain_timeout;
+    let deadline = entrance.worker().proxy.server.drain_timeout;
     let drained = async {
         // However the moment ends, the rest is for drain.
         let _ = timeout(FAREWELL.min(deadline / 2), all_ended(&mut connections)).await;
@@ -208,8 +264,21 @@ async fn all_ended(connections: &mut JoinSet<()>) {
 }
 
 impl Entrance {
+    fn scene(&self) -> Scene {
+        self.scene.borrow().clone()
+    }
+
+    fn worker(&self) -> Rc<Worker> {
+        Rc::clone(&self.scene.borrow().worker)
+    }
+
+    fn enter(&self, worker: &Rc<Worker>) {
+        self.scene
+            .replace(Scene::new(worker, self.own.as_deref(), self.port));
+    }
+
     /// Admits those whom the kernel has let in already, and closes the socket, which would reset them.
-    fn admit_the_last(&self, listener: TcpListener, connections: &mut JoinSet<()>) {
+    fn admit_the_last(self: &Rc<Self>, listener: TcpListener, connections: &mut JoinSet<()>) {
         let Ok(listener) = listener.into_std() else {
             return;
         };
@@ -229,14 +298,15 @@ impl Entrance {
         }
     }
 
-    fn admit(&self, stream: TcpStream, connections: &mut JoinSet<()>) {
+    fn admit(self: &Rc<Self>, stream: TcpStream, connections: &mut JoinSet<()>) {
         // Without it an answer in two writes waits for a delayed acknowledgement.
         let _ = stream.set_nodelay(true);
-        if let Some(seat) = self.seats.take() {
-            connections.spawn_local(self.serve(stream, seat));
-        } else if let Some(seat) = self.turned_away.take() {
+        let worker = self.worker();
+        if let Some(seat) = self.seats.take(worker.proxy.server.max_connections) {
+            connections.spawn_local(Rc::clone(self).serve(stream, seat));
+        } else if let Some(seat) = self.turned_away.take(MAX_TURNED_AWAY) {
             let rejection = Rejection::overloaded();
-            let last_word = refuse(&self.worker, &rejection);
+            let last_word = refuse(&worker, &rejection);
             connections.spawn_local(async move {
                 connection::close_with(stream, &last_word).await;
                 drop(seat);
@@ -244,45 +314,38 @@ impl Entrance {
         }
     }
 
-    fn serve(&self, stream: TcpStream, seat: Seat) -> impl Future<Output = ()> + 'static {
-        let worker = Rc::clone(&self.worker);
-        let directory = Rc::clone(&self.directory);
-        let drain = Rc::clone(&self.drain);
-        let is_leaving = Rc::clone(&self.is_leaving);
-        async move {
+    async fn serve(self: Rc<Self>, stream: TcpStream, seat: Seat) {
+        let limits = {
+            let worker = self.worker();
             let server = &worker.proxy.server;
-            let limits = Limits {
+            Limits {
                 header: server.header_timeout,
                 idle: server.idle_timeout,
-            };
-            let answer = |in_flight, request: Request<Incoming>| {
-                let is_stream = request.version() == Version::HTTP_2;
-                let handling = handler::handle(
-                    Rc::clone(&worker),
-                    Rc::clone(&directory),
-                    in_flight,
-                    request,
-                );
-                let is_leaving = Rc::clone(&is_leaving);
-                // On the heap, so that it is there only while a request is: hyper keeps room for it on
-                // every idle connection otherwise.
-                Box::pin(async move {
-                    let mut answered = handling.await;
-                    if let Answered::Response(response) = &mut answered
-                        && is_leaving.get()
-                        // A connection of HTTP/2 takes leave with GOAWAY.
-                        && !is_stream
-                    {
-                        let close = HeaderValue::from_static("close");
-                        response.headers_mut().insert(CONNECTION, close);
-                    }
-                    answered
-                })
-            };
-            let refuse = |code| refuse(&worker, &unread_head(code));
-            connection::serve(stream, limits, &drain, answer, refuse).await;
-            drop(seat);
-        }
+            }
+        };
+        let answer = |in_flight, request: Request<Incoming>| {
+            let is_stream = request.version() == Version::HTTP_2;
+            let Scene { worker, directory } = self.scene();
+            let handling = handler::handle(worker, directory, in_flight, request);
+            let is_leaving = Rc::clone(&self.is_leaving);
+            // On the heap, so that it is there only while a request is: hyper keeps room for it on
+            // every idle connection otherwise.
+            Box::pin(async move {
+                let mut answered = handling.await;
+                if let Answered::Response(response) = &mut answered
+                    && is_leaving.get()
+                    // A connection of HTTP/2 takes leave with GOAWAY.
+                    && !is_stream
+                {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                answered
+            })
+        };
+        let refuse = |code| refuse(&self.worker(), &unread_head(code));
+        connection::serve(stream, limits, &self.drain, answer, refuse).await;
+        drop(seat);
     }
 }
 
@@ -350,34 +413,6 @@ fn socket(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
-}
-
-/// A number of seats, for the whole process.
-#[derive(Clone, Debug)]
-struct Seats(Arc<AtomicUsize>);
-
-/// One of them, until it is dropped.
-#[derive(Debug)]
-struct Seat(Seats);
-
-impl Seats {
-    fn new(number: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(number)))
-    }
-
-    fn take(&self) -> Option<Seat> {
-        let one_less = |free: usize| free.checked_sub(1);
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-            .ok()?;
-        Some(Seat(self.clone()))
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::upstream::{UpstreamFamilies, UpstreamMetrics};
 use crate::{
     policy::{Mode, Reason, UNMATCHED},
     scope::Scope,
+    series::{self, Labels},
 };
 
 /// Before an upstream is chosen.
@@ -74,8 +75,9 @@ impl Decision {
     }
 }
 
-/// The `bursar_http_*`, `bursar_policy_*` and `bursar_upstream_*` families.
+/// The `bursar_http_*`, `bursar_policy_*` and `bursar_upstream_*` families, and the series of one generation of the configuration.
 pub struct ProxyMetrics {
+    families: Families,
     connections: UpstreamFamilies,
     none: UpstreamSeries,
     upstreams: Vec<UpstreamSeries>,
@@ -98,6 +100,7 @@ pub(super) struct UpstreamSeries {
     /// `bursar_upstream_throttled_total`.
     pub(super) throttled: IntCounter,
     name: String,
+    mode: Mode,
     families: Families,
     routes: Vec<RouteSeries>,
     unmatched: RouteSeries,
@@ -140,14 +143,29 @@ impl ProxyMetrics {
     /// When `registry` has a family of one of the names already.
     pub fn new(registry: &Registry, upstreams: &[UpstreamLabels<'_>]) -> prometheus::Result<Self> {
         let families = Families::register(registry)?;
+        let connections = UpstreamFamilies::new(registry)?;
+        Ok(Self::of(families, connections, upstreams))
+    }
+
+    /// The same families for the next generation. The series of what stays are the same ones; those of what is new begin at 0.
+    #[must_use]
+    pub fn next(&self, upstreams: &[UpstreamLabels<'_>]) -> Self {
+        Self::of(self.families.clone(), self.connections.clone(), upstreams)
+    }
+
+    fn of(
+        families: Families,
+        connections: UpstreamFamilies,
+        upstreams: &[UpstreamLabels<'_>],
+    ) -> Self {
         let none = UpstreamLabels {
             name: NO_UPSTREAM,
             mode: Mode::Enforce,
             routes: &[],
             explicit: 0,
         };
-        Ok(Self {
-            connections: UpstreamFamilies::new(registry)?,
+        Self {
+            connections,
             none: UpstreamSeries::new(&families, &none),
             upstreams: upstreams
                 .iter()
@@ -159,7 +177,53 @@ impl ProxyMetrics {
                     UpstreamSeries::new(&families, labels)
                 })
                 .collect(),
-        })
+            families,
+        }
+    }
+
+    /// Takes off what earlier generations counted and this one does not name: upstreams, routes, modes, and credentials that
+    /// `has_credential` does not know.
+    pub fn forget_others(&self, has_credential: impl Fn(&str) -> bool) {
+        let known = |labels: &Labels<'_>| self.named(labels.get("upstream"));
+        let Families {
+            requests,
+            duration,
+            in_flight,
+            request_bytes,
+            response_bytes,
+            overhead,
+            decisions,
+            scope_denials,
+            mode,
+            unauthorized,
+            throttled,
+            rate_limit_remaining,
+        } = &self.families;
+        for by_route in [requests, decisions] {
+            series::retain(by_route, |labels| {
+                known(labels).is_some_and(|series| series.has_route(labels.get("route")))
+            });
+        }
+        let is_known = |labels: &Labels<'_>| known(labels).is_some();
+        for by_upstream in [request_bytes, response_bytes, unauthorized, throttled] {
+            series::retain(by_upstream, is_known);
+        }
+        series::retain(duration, is_known);
+        series::retain(overhead, is_known);
+        series::retain(in_flight, is_known);
+        series::retain(mode, |labels| {
+            known(labels).is_some_and(|series| series.mode.as_str() == labels.get("mode"))
+        });
+        series::retain(rate_limit_remaining, is_known);
+        series::retain(scope_denials, |labels| {
+            has_credential(labels.get("credential"))
+        });
+        self.connections.retain(|name| self.named(name).is_some());
+    }
+
+    fn named(&self, name: &str) -> Option<&UpstreamSeries> {
+        let all = self.upstreams.iter().chain([&self.none]);
+        all.into_iter().find(|series| series.name == name)
     }
 
     /// The series of the connections to the upstream called `name`.
@@ -187,6 +251,7 @@ impl UpstreamSeries {
             unauthorized: families.unauthorized.with_label_values(name),
             throttled: families.throttled.with_label_values(name),
             name: labels.name.to_owned(),
+            mode: labels.mode,
             families: families.clone(),
             routes: labels
                 .routes
@@ -271,6 +336,11 @@ impl UpstreamSeries {
                 .with_label_values(&[&self.name])
         };
         self.rate_limit_remaining.get_or_init(gauge).set(left);
+    }
+
+    fn has_route(&self, label: &str) -> bool {
+        let mut labels = self.routes.iter().chain([&self.unmatched]);
+        labels.any(|route| *route.label == *label)
     }
 
     fn route(&self, index: Option<usize>) -> &RouteSeries {

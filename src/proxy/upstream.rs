@@ -80,6 +80,45 @@ pub struct UpstreamClient {
     limits: Limits,
     pool: Rc<Pool>,
     metrics: UpstreamMetrics,
+    shape: Shape,
+}
+
+/// What a client is made from: one of the same shape does as well.
+#[derive(PartialEq)]
+struct Shape {
+    dialer: Dialer,
+    http2: Http2,
+    response_timeout: Duration,
+    idle_timeout: Duration,
+    pool_idle_timeout: Duration,
+    max_connections: usize,
+}
+
+impl Shape {
+    /// `max_connections`: of one worker.
+    fn of(params: &UpstreamParams, max_connections: usize) -> Self {
+        let UpstreamParams {
+            name: _,
+            dialer,
+            hosts: _,
+            listen: _,
+            response_timeout,
+            idle_timeout,
+            pool_idle_timeout,
+            max_connections: _,
+            http2,
+            cookies: _,
+            catalogue: _,
+        } = params;
+        Self {
+            dialer: dialer.clone(),
+            http2: *http2,
+            response_timeout: *response_timeout,
+            idle_timeout: *idle_timeout,
+            pool_idle_timeout: *pool_idle_timeout,
+            max_connections,
+        }
+    }
 }
 
 impl UpstreamClient {
@@ -112,7 +151,14 @@ impl UpstreamClient {
                 metrics.clone(),
             ),
             metrics: metrics.clone(),
+            shape: Shape::of(params, max_connections),
         }
+    }
+
+    /// Whether one made for `params` would be no different: then its connections stay in use.
+    #[must_use]
+    pub fn suits(&self, params: &UpstreamParams, max_connections: usize) -> bool {
+        self.shape == Shape::of(params, max_connections)
     }
 
     /// Sends one request and waits for the head of its response. The fields are already right:

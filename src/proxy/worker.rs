@@ -1,6 +1,6 @@
 //! What one worker thread has for itself.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
@@ -20,7 +20,7 @@ const STRANGER_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct Pseudonym(Arc<str>);
 
-/// The state of one worker. Belongs to its thread.
+/// The state of one worker under one generation of the configuration. Belongs to its thread.
 pub(super) struct Worker {
     /// What it shares with the other workers.
     pub(super) proxy: Arc<Proxy>,
@@ -40,8 +40,8 @@ pub(super) struct Worker {
 pub(super) struct Lane {
     /// Its settings, policy and tokens.
     pub(super) upstream: Arc<Upstream>,
-    /// This worker's connections to it.
-    pub(super) client: UpstreamClient,
+    /// This worker's connections to it. A later generation that reaches it in the same way goes on with them.
+    pub(super) client: Rc<UpstreamClient>,
     /// What that client counts.
     pub(super) metrics: UpstreamMetrics,
     /// What becomes of the fields of its requests.
@@ -64,14 +64,34 @@ impl Pseudonym {
 impl Worker {
     /// One of `proxy.server.workers`.
     pub(super) fn new(proxy: Arc<Proxy>, pseudonym: Pseudonym) -> Self {
+        Self::succeeding(&[], proxy, pseudonym)
+    }
+
+    /// The same worker under the next generation.
+    pub(super) fn next(&self, proxy: Arc<Proxy>) -> Self {
+        Self::succeeding(&self.lanes, proxy, self.pseudonym.clone())
+    }
+
+    fn succeeding(former: &[Lane], proxy: Arc<Proxy>, pseudonym: Pseudonym) -> Self {
         let workers = proxy.server.workers.max(1);
         let lane = |upstream: &Arc<Upstream>| {
             let params = &upstream.params;
-            let metrics = proxy.metrics.connections(&params.name);
             let share = (params.max_connections / workers).max(1);
+            let kept = former.iter().find(|lane| {
+                lane.upstream.params.name == params.name && lane.client.suits(params, share)
+            });
+            let (client, metrics) = match kept {
+                Some(lane) => (Rc::clone(&lane.client), lane.metrics.clone()),
+                None => {
+                    let metrics = proxy.metrics.connections(&params.name);
+                    let clock = Arc::clone(&proxy.clock);
+                    let client = UpstreamClient::new(params, share, clock, &metrics);
+                    (Rc::new(client), metrics)
+                }
+            };
             Lane {
                 upstream: Arc::clone(upstream),
-                client: UpstreamClient::new(params, share, Arc::clone(&proxy.clock), &metrics),
+                client,
                 metrics,
                 rules: RequestRules {
                     host: field_value(params.dialer.origin.authority()),

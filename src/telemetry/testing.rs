@@ -22,7 +22,7 @@ impl Captured {
             level: Targets::new().with_default(level),
             format: LogFormat::Json,
         };
-        let subscriber = subscriber(&params, Stderr::default(), captured.clone());
+        let (subscriber, _level) = subscriber(&params, Stderr::default(), captured.clone());
         (captured, tracing::subscriber::set_default(subscriber))
     }
 

@@ -7,7 +7,9 @@ use tokio::runtime::Handle;
 use super::{
     AccessToken, Ask, Credential, Readiness, Source, TokenError, TokenMetrics, TokenView,
     cell::TokenCell,
-    pool::{Issuer, Origin, Pool},
+    generation::Generation,
+    issuer::{Issuer, Origin},
+    pool::Pool,
 };
 use crate::{
     clock::{Clock, Moment},
@@ -25,6 +27,12 @@ const GRACE: Duration = Duration::from_secs(1);
 /// All cells of the process, shared between upstreams that ask the same credential for the same.
 pub struct Brokers {
     pool: Arc<Pool<TokenEndpoint>>,
+}
+
+/// The brokers of one generation, in the making.
+pub struct BrokerGeneration {
+    pool: Arc<Pool<TokenEndpoint>>,
+    generation: Generation<TokenEndpoint>,
 }
 
 /// The tokens of one upstream, or of one route with a credential of its own.
@@ -51,19 +59,18 @@ impl Brokers {
         }
     }
 
-    /// The broker of one upstream. Its shared token, if it has one, is asked for at once.
-    pub fn broker(&self, credential: &Arc<Credential>, ask: Ask) -> Arc<Broker> {
-        let issuer = self.pool.issuer(credential, origin);
-        let is_issued = matches!(credential.source, Source::Client(_));
-        let tokens = match Choice::new(is_issued, ask) {
-            Choice::Shared(scopes) => Tokens::Shared(self.pool.warm(&issuer, scopes)),
-            Choice::Narrowed => Tokens::Narrowed,
-        };
-        Arc::new(Broker {
+    /// Begins the brokers of one generation of the configuration.
+    #[must_use]
+    pub fn generation(&self) -> BrokerGeneration {
+        BrokerGeneration {
             pool: Arc::clone(&self.pool),
-            issuer,
-            tokens,
-        })
+            generation: Generation::new(&self.pool),
+        }
+    }
+
+    /// Takes off the series that requests of earlier generations have brought back.
+    pub fn forget_others(&self) {
+        self.pool.forget_others();
     }
 
     /// For `/readyz`.
@@ -76,6 +83,28 @@ impl Brokers {
     #[must_use]
     pub fn views(&self) -> Vec<TokenView> {
         self.pool.views()
+    }
+}
+
+impl BrokerGeneration {
+    /// The broker of one upstream. Its shared token, if it has one and nobody has asked for it yet, is asked for at once.
+    pub fn broker(&mut self, credential: &Arc<Credential>, ask: Ask) -> Arc<Broker> {
+        let issuer = self.generation.issuer(credential, origin);
+        let is_issued = matches!(credential.source, Source::Client(_));
+        let tokens = match Choice::new(is_issued, ask) {
+            Choice::Shared(scopes) => Tokens::Shared(self.generation.warm(&issuer, scopes)),
+            Choice::Narrowed => Tokens::Narrowed,
+        };
+        Arc::new(Broker {
+            pool: Arc::clone(&self.pool),
+            issuer,
+            tokens,
+        })
+    }
+
+    /// Puts them into force: readiness, status and metrics speak of these from now on.
+    pub fn enter(&self) {
+        self.generation.enter();
     }
 }
 
@@ -204,8 +233,10 @@ mod tests {
                 wait: Duration::from_secs(10),
             },
         });
-        let _one = brokers.broker(&credential, ask(true, false));
-        let _other = brokers.broker(&credential, ask(true, true));
+        let mut generation = brokers.generation();
+        let _one = generation.broker(&credential, ask(true, false));
+        let _other = generation.broker(&credential, ask(true, true));
+        generation.enter();
         let views = brokers.views();
         assert_eq!(views.len(), 1);
         assert_eq!((views[0].state, views[0].usable), ("fresh", true));

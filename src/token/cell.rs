@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use tokio::{
     sync::{Notify, watch},
@@ -30,8 +30,8 @@ pub struct CellParams {
     pub credential: Arc<str>,
     /// What is asked for; `None`: no `scope` parameter.
     pub scopes: Option<ScopeSet>,
-    /// When it is renewed, how long requests wait.
-    pub timing: Timing,
+    /// When it is renewed, how long requests wait. All tokens of a credential share it, and a reload may change it.
+    pub timing: Arc<ArcSwap<Timing>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The credential's counters.
@@ -88,23 +88,29 @@ impl TokenCell {
         }
     }
 
-    /// A cell that holds `field` for ever.
-    #[must_use]
-    pub fn fixed(params: CellParams, field: HeaderValue) -> Self {
-        let issued = params.clock.now();
-        let cell = Self::empty(params);
-        cell.held.store(Some(Arc::new(Held {
+    /// From now on it holds `field`, which never expires. Nothing drives such a cell.
+    pub fn fix(&self, field: HeaderValue) {
+        self.publish(Held {
             token: Arc::new(AccessToken {
                 field,
-                generation: 1,
+                generation: self.next_generation(),
                 granted: None,
-                issued,
+                issued: self.params.clock.now(),
                 expires: None,
                 usable_until: None,
             }),
             schedule: None,
-        })));
-        cell
+        });
+    }
+
+    /// What makes its token requests has changed: what the last failure said holds no longer, and the driver looks again.
+    pub fn begin_anew(&self) {
+        self.status.send_if_modified(|status| {
+            let has_failed = status.failure.is_some();
+            status.failure = None;
+            has_failed
+        });
+        self.nudge.notify_one();
     }
 
     /// The token for a request.
@@ -153,7 +159,8 @@ impl TokenCell {
                 }
             }
         };
-        timeout(self.params.timing.wait, replaced).await.ok()?
+        let wait = self.params.timing.load().wait;
+        timeout(wait, replaced).await.ok()?
     }
 
     /// As [`token_after_401`](Self::token_after_401), but waits for nothing.
@@ -192,6 +199,14 @@ impl TokenCell {
         self.held.load_full()
     }
 
+    /// For the driver: the number of its next token.
+    #[must_use]
+    pub fn next_generation(&self) -> u64 {
+        let held = self.held.load();
+        let last = held.as_ref().map_or(0, |held| held.token.generation);
+        last.saturating_add(1)
+    }
+
     /// For the driver: what the requests know.
     #[must_use]
     pub fn status(&self) -> &watch::Sender<Status> {
@@ -213,7 +228,7 @@ impl TokenCell {
     }
 
     async fn wait_for_token(&self, start: Moment) -> Result<Arc<AccessToken>, TokenError> {
-        let wait = self.params.timing.wait;
+        let wait = self.params.timing.load().wait;
         let deadline = start.boot.saturating_add(wait);
         let mut status = self.status.subscribe();
         if !status.borrow().is_backing_off(start.boot) {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio::{
     runtime::Handle,
     sync::Notify,
@@ -53,12 +54,21 @@ const LONGEST_NAP: Duration = Duration::from_secs(30);
 /// A change of the known clock skew that explains why an assertion was refused.
 const TELLING_SKEW: f64 = 5.0;
 
-/// Makes a cell and the task that drives it on `runtime`. The first token request goes out at once. `limit` ends a token
-/// request that `source` does not end by itself.
+/// Where the tokens of a credential are asked for.
+pub struct Supply<S> {
+    /// Makes the token requests.
+    pub source: Arc<S>,
+    /// Ends a token request that `source` does not end by itself.
+    pub limit: Duration,
+    /// Numbers what the client has proved itself with so far (secret, key, CA). Whoever has a token by another one asks
+    /// again at once: only a token request shows whether this one is good, and better now than when the old token ends.
+    pub proof: u64,
+}
+
+/// Makes a cell and the task that drives it on `runtime`. The first token request goes out at once.
 pub fn spawn<S: TokenSource>(
     params: CellParams,
-    source: Arc<S>,
-    limit: Duration,
+    supply: Arc<ArcSwap<Supply<S>>>,
     runtime: &Handle,
 ) -> Arc<TokenCell> {
     let cell = Arc::new(TokenCell::empty(params.clone()));
@@ -67,9 +77,9 @@ pub fn spawn<S: TokenSource>(
         nudge: Arc::clone(cell.nudge()),
         journal: Journal::new(Arc::clone(&params.credential), params.scopes.as_ref()),
         params,
-        source,
-        limit,
+        supply,
         last_request: None,
+        last_proof: None,
         is_second_try: false,
     };
     runtime.spawn(driver.run());
@@ -80,11 +90,12 @@ struct Driver<S> {
     cell: Weak<TokenCell>,
     nudge: Arc<Notify>,
     params: CellParams,
-    source: Arc<S>,
-    limit: Duration,
+    supply: Arc<ArcSwap<Supply<S>>>,
     journal: Journal,
     /// When the last token request went out, by the boot clock.
     last_request: Option<Duration>,
+    /// What the client proved itself with in the last token request.
+    last_proof: Option<u64>,
     /// The token request under way repeats one that a wrong clock may have spoilt.
     is_second_try: bool,
 }
@@ -110,6 +121,7 @@ impl<S: TokenSource> Driver<S> {
     fn due(&self, cell: &TokenCell, now: Moment) -> Duration {
         let status = cell.status().borrow();
         let wanted = match (&status.failure, cell.held()) {
+            _ if self.is_outdated() => now.boot,
             (Some(failure), _) => failure.retry_at,
             (None, None) => now.boot,
             (None, Some(held)) if status.is_forced(held.token.generation) => now.boot,
@@ -129,10 +141,17 @@ impl<S: TokenSource> Driver<S> {
         cell.status().send_modify(|status| status.requesting = true);
         drop(cell);
         self.last_request = Some(sent.boot);
+        let supply = self.supply.load_full();
+        let is_first_by_proof = self.last_proof.is_some_and(|last| last != supply.proof);
+        if is_first_by_proof {
+            self.is_second_try = false;
+            self.journal.asks_with_another_proof();
+        }
+        self.last_proof = Some(supply.proof);
         let skew = self.params.skew.seconds().unwrap_or(0.0);
-        let kid = self.source.kid(sent);
+        let kid = supply.source.kid(sent);
         let since = Instant::now();
-        let outcome = self.request(sent, skew).await;
+        let outcome = self.request(&supply, sent, skew).await;
         let failure = outcome.as_ref().err().map(|failure| &failure.cause);
         self.params.metrics.count_refresh(since, failure);
         let Some(cell) = self.cell.upgrade() else {
@@ -140,13 +159,26 @@ impl<S: TokenSource> Driver<S> {
         };
         match outcome {
             Ok(answer) => self.accept(&cell, answer, sent),
+            // It says nothing about the one that is configured now, which is tried next.
+            Err(_failure) if self.is_outdated() => {}
             Err(failure) => self.give_up(&cell, failure, skew, kid.as_deref()),
         }
     }
 
+    /// Whether the client proved itself with something else in the last token request than it would now.
+    fn is_outdated(&self) -> bool {
+        self.last_proof
+            .is_some_and(|last| last != self.supply.load().proof)
+    }
+
     /// In a task of its own, so that a bug in there fails one token request and does not end all renewal.
-    async fn request(&self, sent: Moment, skew: f64) -> Result<Answer, Failure> {
-        let source = Arc::clone(&self.source);
+    async fn request(
+        &self,
+        supply: &Supply<S>,
+        sent: Moment,
+        skew: f64,
+    ) -> Result<Answer, Failure> {
+        let source = Arc::clone(&supply.source);
         let scopes = self.params.scopes.clone();
         let request =
             tokio::spawn(async move { source.request(scopes.as_ref(), sent, skew).await });
@@ -155,26 +187,23 @@ impl<S: TokenSource> Driver<S> {
             retry_after: None,
             skew_seconds: None,
         };
-        match timeout(self.limit, AbortOnDropHandle::new(request)).await {
+        match timeout(supply.limit, AbortOnDropHandle::new(request)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_panic)) => Err(failed(Cause::InvalidResponse(
                 "bursar failed to read it; please report this",
             ))),
-            Err(_elapsed) => Err(failed(Cause::Timeout(self.limit))),
+            Err(_elapsed) => Err(failed(Cause::Timeout(supply.limit))),
         }
     }
 
     fn accept(&mut self, cell: &TokenCell, answer: Answer, sent: Moment) {
         self.learn_skew(answer.skew_seconds);
         self.is_second_try = false;
-        let timing = self.params.timing;
+        let timing = *self.params.timing.load_full();
         let lifetime = answer.expires_in.unwrap_or(timing.default_lifetime);
         let granted = self.keep_narrower(answer.granted);
         let held = cell.held();
-        let generation = held
-            .as_ref()
-            .map_or(0, |held| held.token.generation)
-            .saturating_add(1);
+        let generation = cell.next_generation();
         // Counted from before the request was sent: the AS cannot have issued it earlier.
         let fresh = Schedule::new(sent, lifetime, &timing, random::fraction());
         let same = held.filter(|held| held.token.field == answer.field);

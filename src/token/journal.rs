@@ -23,6 +23,8 @@ pub struct Journal {
     last_said: Option<(Cause, Duration)>,
     lifetime_assumed: bool,
     told_of_gap: bool,
+    /// The client proves itself with something that has not brought a token yet.
+    unproved: bool,
     lost: Vec<Scope>,
 }
 
@@ -36,6 +38,7 @@ impl Journal {
             last_said: None,
             lifetime_assumed: false,
             told_of_gap: false,
+            unproved: false,
             lost: Vec::new(),
         }
     }
@@ -44,13 +47,21 @@ impl Journal {
     pub fn received(&mut self, generation: u64, lifetime: Duration, failures: u32) {
         let (credential, lifetime_seconds) = (&*self.credential, lifetime.as_secs());
         self.last_said = None;
-        if failures > 0 {
+        if std::mem::take(&mut self.unproved) {
+            tracing::info!(target: TARGET, credential, generation, lifetime_seconds, "the changed credential is good: a token was received with it");
+        } else if failures > 0 {
             tracing::info!(target: TARGET, credential, generation, lifetime_seconds, failures, "recovered: a token was received");
         } else if generation == 1 {
             tracing::info!(target: TARGET, credential, generation, lifetime_seconds, "first token received");
         } else {
             tracing::debug!(target: TARGET, credential, generation, lifetime_seconds, "token renewed");
         }
+    }
+
+    /// The next token request is the first with another secret, key or CA.
+    pub fn asks_with_another_proof(&mut self) {
+        self.last_said = None;
+        self.unproved = true;
     }
 
     /// A token request failed. `skew`: how far our clock is off, as known now; `kid`: the key that signed it, if one did.

@@ -11,7 +11,10 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::gauges::{Gauges, Watched};
-use crate::oauth::Cause;
+use crate::{
+    oauth::Cause,
+    series::{self, Labels},
+};
 
 /// Token requests and waits: from a fast AS to the longest `timeout` and `wait` that make sense.
 const BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0];
@@ -147,6 +150,17 @@ impl TokenMetrics {
             wait_duration: self.wait_duration.with_label_values(&[name]),
             waiters: self.waiters.with_label_values(&[name]),
         }
+    }
+
+    /// Takes off the series of credentials that `is_configured` does not know.
+    pub fn retain(&self, is_configured: impl Fn(&str) -> bool) {
+        let keep = |labels: &Labels<'_>| is_configured(labels.get("credential"));
+        series::retain(&self.refreshes, keep);
+        series::retain(&self.refresh_duration, keep);
+        series::retain(&self.lookups, keep);
+        series::retain(&self.wait_duration, keep);
+        series::retain(&self.waiters, keep);
+        series::retain(&self.reauth_required, keep);
     }
 
     /// Reads the gauges from `watched` at each scrape, for as long as it lives.

@@ -6,22 +6,22 @@
 
 use std::{
     hash::Hash,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{
+        Arc, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use http::HeaderValue;
 use moka::{Equivalent, sync::Cache};
 use tokio::{runtime::Handle, time::sleep};
 
 use super::{
     Credential, TokenMetrics,
-    cell::{CellParams, Snapshot, TokenCell},
-    driver,
+    cell::TokenCell,
     gauges::{CredentialGauges, WarmGauges, Watched},
-    metrics::CredentialMetrics,
-    skew::Skew,
+    issuer::{Issuer, Origin},
     view::{self, Readiness, TokenView},
 };
 use crate::{
@@ -41,8 +41,10 @@ pub struct Pool<S> {
     runtime: Handle,
     clock: Arc<dyn Clock>,
     metrics: Arc<TokenMetrics>,
-    issuers: RwLock<Vec<Arc<Issuer<S>>>>,
-    warm: RwLock<Vec<(TokenKey, Arc<TokenCell>)>>,
+    /// Of the generation in force; `None` before the first.
+    members: RwLock<Option<Members<S>>>,
+    /// Every warm token of a generation has been held: a later generation that waits for another one takes that not back.
+    has_been_complete: AtomicBool,
     narrowed: Cache<TokenKey, Arc<Slot>>,
 }
 
@@ -50,28 +52,20 @@ pub struct Pool<S> {
 /// lives on only for the requests that have it already, and its driver does not go on renewing for nobody.
 struct Slot(ArcSwapOption<TokenCell>);
 
-/// A credential in use.
-pub struct Issuer<S> {
-    credential: Arc<Credential>,
-    origin: Origin<S>,
-    metrics: Arc<CredentialMetrics>,
-    skew: Arc<Skew>,
-}
-
-/// Where the tokens of a credential really come from.
-pub enum Origin<S> {
-    /// From an AS; the second is the longest that one token request may take.
-    Source(Arc<S>, Duration),
-    /// It is one token for ever.
-    Fixed(HeaderValue),
+/// What one generation of the configuration names: its credentials and the tokens that are kept warm, in its order.
+pub struct Members<S> {
+    /// The credentials.
+    pub issuers: Vec<Arc<Issuer<S>>>,
+    /// The tokens.
+    pub warm: Vec<(TokenKey, Arc<TokenCell>)>,
 }
 
 /// What makes two tokens the same one. Structured: a text joined of its parts could be the same for different parts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenKey {
-    /// The credential's name, which stands for AS, client, client authentication and all other parameters of the token request:
-    /// the configuration has no name twice.
-    pub credential: Arc<str>,
+    /// The credential in use, which stands for AS, client and all other parameters of the token request. Not its name: a later
+    /// generation may call another client the same.
+    pub issuer: u64,
     /// The scopes asked for, in order; `None`: no `scope` parameter, whatever the allowlist says.
     pub scopes: Option<ScopeSet>,
 }
@@ -79,13 +73,13 @@ pub struct TokenKey {
 /// A key that is only looked up, so that a request clones nothing.
 #[derive(Hash)]
 struct BorrowedKey<'a> {
-    credential: &'a str,
+    issuer: u64,
     scopes: Option<&'a ScopeSet>,
 }
 
 impl Equivalent<TokenKey> for BorrowedKey<'_> {
     fn equivalent(&self, key: &TokenKey) -> bool {
-        *self.credential == *key.credential && self.scopes == key.scopes.as_ref()
+        self.issuer == key.issuer && self.scopes == key.scopes.as_ref()
     }
 }
 
@@ -107,8 +101,8 @@ impl<S: TokenSource> Pool<S> {
             runtime,
             clock,
             metrics,
-            issuers: RwLock::default(),
-            warm: RwLock::default(),
+            members: RwLock::default(),
+            has_been_complete: AtomicBool::new(false),
             narrowed,
         });
         let watched: Weak<dyn Watched> = Arc::<Self>::downgrade(&pool);
@@ -117,53 +111,31 @@ impl<S: TokenSource> Pool<S> {
         pool
     }
 
-    /// The credential of that name; `origin` is asked once, when it is new.
-    pub fn issuer(
-        &self,
-        credential: &Arc<Credential>,
-        origin: impl FnOnce(&Credential) -> Origin<S>,
-    ) -> Arc<Issuer<S>> {
-        let mut issuers = self.issuers.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(issuer) = issuers
-            .iter()
-            .find(|issuer| issuer.credential.name == credential.name)
-        {
-            return Arc::clone(issuer);
-        }
-        let issuer = Arc::new(Issuer {
-            credential: Arc::clone(credential),
-            origin: origin(credential),
-            metrics: Arc::new(self.metrics.credential(&credential.name)),
-            skew: Arc::new(Skew::unknown()),
-        });
-        issuers.push(Arc::clone(&issuer));
-        issuer
+    /// Puts a credential to use.
+    #[must_use]
+    pub fn new_issuer(&self, credential: &Arc<Credential>, origin: Origin<S>) -> Issuer<S> {
+        let metrics = self.metrics.credential(&credential.name);
+        Issuer::new(credential, origin, metrics)
     }
 
-    /// The cell for `scopes`, asked for at once and kept for ever.
-    pub fn warm(&self, issuer: &Issuer<S>, scopes: Option<ScopeSet>) -> Arc<TokenCell> {
-        let key = issuer.key(scopes);
-        let mut warm = self.warm.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, cell)) = warm.iter().find(|(known, _)| *known == key) {
-            return Arc::clone(cell);
-        }
-        let cell = self.cell(issuer, key.scopes.clone());
-        warm.push((key, Arc::clone(&cell)));
-        cell
+    /// A new cell, and what drives it.
+    #[must_use]
+    pub fn cell(&self, issuer: &Issuer<S>, scopes: Option<ScopeSet>) -> Arc<TokenCell> {
+        issuer.cell(scopes, &self.clock, &self.runtime)
     }
 
     /// The cell for `scopes`, made now if need be, and kept while it is used.
     pub fn narrowed(&self, issuer: &Issuer<S>, scopes: Option<&ScopeSet>) -> Arc<TokenCell> {
         let borrowed = BorrowedKey {
-            credential: &issuer.credential.name,
+            issuer: issuer.id,
             scopes: scopes.filter(|scopes| !scopes.is_empty()),
         };
         if let Some(cell) = self.narrowed.get(&borrowed).and_then(|slot| slot.cell()) {
             return cell;
         }
-        let key = issuer.key(borrowed.scopes.cloned());
+        let key = Self::key(issuer, borrowed.scopes.cloned());
         let make = || {
-            let warm = self.warm_cells();
+            let warm = self.members().warm;
             let known = warm.into_iter().find(|(known, _)| *known == key);
             known.map_or_else(|| self.cell(issuer, key.scopes.clone()), |(_, cell)| cell)
         };
@@ -175,23 +147,6 @@ impl<S: TokenSource> Pool<S> {
         });
         // Evicted again already: then the cell is for this request alone.
         made.or_else(|| slot.cell()).unwrap_or_else(make)
-    }
-
-    fn cell(&self, issuer: &Issuer<S>, scopes: Option<ScopeSet>) -> Arc<TokenCell> {
-        let params = CellParams {
-            credential: Arc::clone(&issuer.credential.name),
-            scopes,
-            timing: issuer.credential.timing,
-            clock: Arc::clone(&self.clock),
-            metrics: Arc::clone(&issuer.metrics),
-            skew: Arc::clone(&issuer.skew),
-        };
-        match &issuer.origin {
-            Origin::Source(source, limit) => {
-                driver::spawn(params, Arc::clone(source), *limit, &self.runtime)
-            }
-            Origin::Fixed(field) => Arc::new(TokenCell::fixed(params, field.clone())),
-        }
     }
 }
 
@@ -206,14 +161,12 @@ impl<S> Pool<S> {
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let now = self.clock.now();
-        let warm: Vec<Snapshot> = self
-            .warm_cells()
-            .iter()
-            .map(|(_, cell)| cell.snapshot(now))
-            .collect();
+        let members = self.members();
+        let mut warm = members.warm.iter().map(|(_, cell)| cell.snapshot(now));
+        let first_token = self.has_been_complete.load(Ordering::Relaxed) || members.is_complete();
         Readiness {
-            first_token: warm.iter().all(|cell| cell.held.is_some()),
-            token: warm.iter().all(Snapshot::is_usable),
+            first_token,
+            token: warm.all(|cell| cell.is_usable()),
         }
     }
 
@@ -221,12 +174,14 @@ impl<S> Pool<S> {
     #[must_use]
     pub fn views(&self) -> Vec<TokenView> {
         let now = self.clock.now();
-        let warm = self.warm_cells();
-        let narrowed = self
-            .narrowed
+        let members = self.members();
+        let narrowed = self.narrowed.iter().filter(|(key, _)| {
+            let warm = &members.warm;
+            members.has_issuer(key.issuer) && warm.iter().all(|(known, _)| *known != **key)
+        });
+        members
+            .warm
             .iter()
-            .filter(|(key, _)| warm.iter().all(|(known, _)| *known != **key));
-        warm.iter()
             .map(|(_, cell)| TokenView::new(cell, now, true))
             .chain(
                 narrowed
@@ -236,11 +191,90 @@ impl<S> Pool<S> {
             .collect()
     }
 
-    fn warm_cells(&self) -> Vec<(TokenKey, Arc<TokenCell>)> {
-        self.warm
+    /// What the generation in force names.
+    #[must_use]
+    pub fn members(&self) -> Members<S> {
+        self.members
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+            .unwrap_or_default()
+    }
+
+    /// Every token that there is of a credential.
+    #[must_use]
+    pub fn cells_of(&self, issuer: &Issuer<S>) -> Vec<Arc<TokenCell>> {
+        let warm = self.members().warm.into_iter();
+        let warm = warm.filter(|(key, _)| key.issuer == issuer.id);
+        let narrowed = self.narrowed.iter();
+        let narrowed = narrowed.filter(|(key, _)| key.issuer == issuer.id);
+        warm.map(|(_, cell)| cell)
+            .chain(narrowed.filter_map(|(_, slot)| slot.cell()))
+            .collect()
+    }
+
+    /// What makes a token of a credential differ from its others.
+    #[must_use]
+    pub fn key(issuer: &Issuer<S>, scopes: Option<ScopeSet>) -> TokenKey {
+        TokenKey {
+            issuer: issuer.id,
+            // A set of no scopes is asked for like no set: `scope` must not be empty (RFC 6749 section 3.3).
+            scopes: scopes.filter(|scopes| !scopes.is_empty()),
+        }
+    }
+
+    /// Puts a generation into force.
+    pub fn enter(&self, members: Members<S>) {
+        let former = {
+            let mut current = self.members.write().unwrap_or_else(PoisonError::into_inner);
+            current.replace(members)
+        };
+        if former.is_some_and(|former| former.is_complete()) {
+            self.has_been_complete.store(true, Ordering::Relaxed);
+        }
+        self.forget_others();
+    }
+
+    /// Lets go of what no credential of the generation in force needs: narrowed tokens, and series. Those that are still in
+    /// flight may bring some of it back.
+    pub fn forget_others(&self) {
+        let members = self.members();
+        for (key, _) in &self.narrowed {
+            if !members.has_issuer(key.issuer) {
+                self.narrowed.invalidate(&*key);
+            }
+        }
+        let is_named = |name: &str| members.issuers.iter().any(|issuer| *issuer.name == *name);
+        self.metrics.retain(is_named);
+    }
+}
+
+impl<S> Members<S> {
+    fn has_issuer(&self, id: u64) -> bool {
+        self.issuers.iter().any(|issuer| issuer.id == id)
+    }
+
+    /// Whether every warm token has been held.
+    fn is_complete(&self) -> bool {
+        self.warm.iter().all(|(_, cell)| cell.held().is_some())
+    }
+}
+
+impl<S> Default for Members<S> {
+    fn default() -> Self {
+        Self {
+            issuers: Vec::new(),
+            warm: Vec::new(),
+        }
+    }
+}
+
+impl<S> Clone for Members<S> {
+    fn clone(&self) -> Self {
+        Self {
+            issuers: self.issuers.clone(),
+            warm: self.warm.clone(),
+        }
     }
 }
 
@@ -265,17 +299,18 @@ impl Slot {
 impl<S: Send + Sync> Watched for Pool<S> {
     fn credentials(&self) -> Vec<CredentialGauges> {
         let now = self.clock.now();
-        let warm = self.warm_cells();
-        let issuers = self.issuers.read().unwrap_or_else(PoisonError::into_inner);
-        issuers
+        let members = self.members();
+        members
+            .issuers
             .iter()
             .map(|issuer| {
-                let name = &issuer.credential.name;
-                let cells = warm.iter().filter(|(key, _)| key.credential == *name);
+                let cells = members.warm.iter();
+                let cells = cells.filter(|(key, _)| key.issuer == issuer.id);
+                let credential = issuer.credential();
                 CredentialGauges {
-                    credential: Arc::clone(name),
-                    grant: issuer.credential.grant,
-                    auth_method: issuer.credential.auth_method,
+                    credential: Arc::clone(&issuer.name),
+                    grant: credential.grant,
+                    auth_method: credential.auth_method,
                     warm: cells
                         .map(|(_, cell)| view::gauges(&cell.snapshot(now), now))
                         .reduce(WarmGauges::and),
@@ -283,16 +318,6 @@ impl<S: Send + Sync> Watched for Pool<S> {
                 }
             })
             .collect()
-    }
-}
-
-impl<S> Issuer<S> {
-    /// A set of no scopes is asked for like no set: `scope` must not be empty (RFC 6749 section 3.3).
-    fn key(&self, scopes: Option<ScopeSet>) -> TokenKey {
-        TokenKey {
-            credential: Arc::clone(&self.credential.name),
-            scopes: scopes.filter(|scopes| !scopes.is_empty()),
-        }
     }
 }
 
@@ -306,6 +331,8 @@ async fn keep_house<S>(pool: Weak<Pool<S>>) {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
     use crate::{
         clock::ManualClock,
@@ -336,9 +363,9 @@ mod tests {
                 wait: Duration::from_secs(10),
             },
         });
-        let issuer = pool.issuer(&credential, |_| Origin::Fixed(field));
+        let issuer = pool.new_issuer(&credential, Origin::Fixed(field));
         let cell = Arc::downgrade(&pool.narrowed(&issuer, None));
-        let slot = pool.narrowed.get(&issuer.key(None)).unwrap();
+        let slot = pool.narrowed.get(&Pool::key(&issuer, None)).unwrap();
         assert!(cell.upgrade().is_some());
 
         pool.narrowed.invalidate_all();

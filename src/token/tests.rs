@@ -7,6 +7,7 @@ mod clocks;
 mod failures;
 mod pooled;
 mod rejected;
+mod reloaded;
 mod same_token;
 mod script;
 mod waiting;

@@ -101,7 +101,6 @@ fn wrong_usage_is_2() {
         &["run", "--nonsense"],
         &["route", "test"],
         &["login", "x"],
-        &["reload"],
     ] {
         assert_eq!(bursar(arguments).code, 2, "{arguments:?}");
     }

@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
         "random",
         "scope",
         "secret",
+        "series",
         "telemetry",
         "tls",
     ],

@@ -86,6 +86,9 @@ mod company_proxy;
 /// The admin sockets.
 mod admin;
 
+/// Changed configurations, rotated secrets.
+mod reload;
+
 /// Shutdown, drain, deadline.
 mod drain;
 

@@ -49,27 +49,22 @@ impl Authority {
 /// An LMS behind TLS. Notes what it reads in the clear.
 pub struct TlsLms {
     pub address: SocketAddr,
+    config: Arc<Mutex<Arc<ServerConfig>>>,
     read: Arc<Mutex<Vec<u8>>>,
 }
 
 impl TlsLms {
     pub fn start(authority: &Authority, name: &str) -> Self {
-        let (certificate, key) = authority.issue(name);
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
-        let config = Arc::new(config);
+        let config = Arc::new(Mutex::new(Self::config(authority, name)));
+        let current = Arc::clone(&config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let read: Arc<Mutex<Vec<u8>>> = Arc::default();
         let noted = Arc::clone(&read);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (config, noted) = (Arc::clone(&config), Arc::clone(&noted));
+                let config = Arc::clone(&current.lock().unwrap());
+                let noted = Arc::clone(&noted);
                 thread::spawn(move || {
                     let mut stream =
                         StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
@@ -83,7 +78,28 @@ impl TlsLms {
                 });
             }
         });
-        Self { address, read }
+        Self {
+            address,
+            config,
+            read,
+        }
+    }
+
+    fn config(authority: &Authority, name: &str) -> Arc<ServerConfig> {
+        let (certificate, key) = authority.issue(name);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        Arc::new(config)
+    }
+
+    /// New connections meet a certificate of another authority.
+    fn move_to(&self, authority: &Authority, name: &str) {
+        *self.config.lock().unwrap() = Self::config(authority, name);
     }
 
     pub fn read(&self) -> String {
@@ -150,4 +166,26 @@ fn no_byte_of_a_request_reaches_an_lms_that_cannot_prove_its_name() {
             1.0
         );
     }
+}
+
+// F45.
+#[test]
+fn a_ca_file_that_was_replaced_verifies_the_lms_that_has_moved_to_the_new_authority() {
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new) = (Authority::new(), Authority::new());
+    let lms = TlsLms::start(&old, "localhost");
+    let server = AuthorizationServer::start();
+    let ca_file = old.file(&directory);
+    let trust = format!("ca_file = {ca_file:?}\nca_only = true");
+    let base_url = format!("https://localhost:{}", lms.address.port());
+    let bursar = bursar(&server, &base_url, &trust);
+
+    lms.move_to(&new, "localhost");
+    assert_eq!(bursar.get("/api/x").code(), "upstream_tls_error");
+    assert_eq!(lms.read(), "");
+    new.file(&directory);
+    bursar.until("verified by the new authority", |bursar| {
+        bursar.get("/api/x").status == 200
+    });
+    assert_eq!(server.calls(), 1);
 }

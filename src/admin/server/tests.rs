@@ -7,7 +7,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::{
-    admin::{About, AdminState, CurrentKeys, Phase, ReadyNeeds},
+    admin::{
+        About, AdminState, Configuration, CurrentKeys, NotReloaded, Phase, ReadyNeeds, Reason,
+        Reloaded, Reloading,
+    },
     clock::ManualClock,
     keys::{Algorithm, KeyView, SigningKey, generate, public_key_set},
     secret::AccessKeys,
@@ -53,6 +56,17 @@ impl AdminState for State {
     fn drain(&self) {
         self.0.lock().unwrap().0 = Phase::Draining;
     }
+
+    fn reload(&self) -> Reloading<'_> {
+        let outcome = match self.phase() {
+            Phase::Draining => Err(NotReloaded {
+                reason: Reason::Draining,
+                problems: Vec::new(),
+            }),
+            _ => Ok(Reloaded::default()),
+        };
+        Box::pin(std::future::ready(outcome))
+    }
 }
 
 const CONTROL_KEY: &str = "canary-control-key";
@@ -83,9 +97,8 @@ fn start_with(limits: Limits, control_keys: Option<AccessKeys>) -> Running {
     let listeners = bind(&params).unwrap();
     let addresses = listeners.addresses();
     let state = Arc::new(State(Mutex::new((Phase::Serving, true)), Mutex::default()));
-    let admin = Admin::new(
+    let configuration = Configuration::new(
         params,
-        Arc::clone(&state) as Arc<dyn AdminState>,
         About {
             config_path: Some("/etc/bursar/config.toml".into()),
             config_hash: "c0ffee".to_owned(),
@@ -93,6 +106,11 @@ fn start_with(limits: Limits, control_keys: Option<AccessKeys>) -> Running {
             admin: addresses,
             upstreams: Vec::new(),
         },
+        Duration::from_secs(1_700_000_000),
+    );
+    let admin = Admin::new(
+        configuration,
+        Arc::clone(&state) as Arc<dyn AdminState>,
         Registry::new(),
         DropCounter::default(),
         Arc::new(ManualClock::new()),

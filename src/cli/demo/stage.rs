@@ -26,7 +26,7 @@ use crate::{
     random,
     scope::{InvalidScope, ScopeSet},
     secret::{ExposeSecret, SecretString},
-    telemetry::DropCounter,
+    telemetry::LogHandle,
 };
 
 /// The names that metrics carry.
@@ -159,10 +159,9 @@ impl Stage {
         let loaded = config::load(&options)
             .map_err(|problems| StageError::Config(problems.render(false)))?;
         // Starting may block, and the LMS lives on this thread.
-        let running = spawn_blocking(move || {
-            App::start(loaded, Arc::new(SystemClock), DropCounter::default())
-        })
-        .await??;
+        let running =
+            spawn_blocking(move || App::start(loaded, Arc::new(SystemClock), LogHandle::default()))
+                .await??;
         let addresses = running.addresses().clone();
         let keys = format!("http://{}/.well-known/jwks.json", addresses.control);
         let keys = Url::parse(&keys)
@@ -185,6 +184,11 @@ impl Stage {
     /// Lets the authorization server answer.
     pub(super) fn open(&mut self) {
         self.gate = None;
+    }
+
+    /// Makes bursar read its configuration again.
+    pub(super) fn reload(&self) {
+        self.running.reload();
     }
 
     /// Where the application connects, as `host:port`.

@@ -49,6 +49,8 @@ problem_codes! {
     InvalidName = "BUR1011";
     /// A value that comes with a later version.
     Unsupported = "BUR1012";
+    /// A setting that a running bursar cannot take over.
+    NeedsRestart = "BUR1013";
     /// A listener off loopback.
     ExposedListener = "BUR1101";
     /// Two listeners on one address.

@@ -175,10 +175,12 @@ impl Files {
     }
 }
 
-/// The file that a key names; a relative name is relative to the configuration file.
+/// The file that a key names; a relative name is relative to the configuration file. What is in it belongs to the configuration.
 fn path(reader: &mut Reader, table: &Table, key: &str) -> Option<PathBuf> {
     let path = reader.get::<PathBuf>(table, key)?;
-    Some(reader.directory(table, key).join(path))
+    let path = reader.directory(table, key).join(path);
+    reader.note_input(&path);
+    Some(path)
 }
 
 /// What to say of a file in the directory of keys at `directory`, or of the directory.

@@ -515,10 +515,21 @@ fn several_workers_share_one_port_that_nobody_else_can_take() {
 
 #[test]
 fn a_seat_is_free_again_when_it_is_left() {
-    let seats = Seats::new(1);
-    let seat = seats.take();
+    let seats = Seats::default();
+    let seat = seats.take(1);
     assert!(seat.is_some());
-    assert!(seats.take().is_none());
+    assert!(seats.take(1).is_none());
     drop(seat);
-    assert!(seats.take().is_some());
+    assert!(seats.take(1).is_some());
+}
+
+#[test]
+fn the_number_of_seats_may_change_while_they_are_taken() {
+    let seats = Seats::default();
+    let taken = [seats.take(2), seats.take(2)];
+    assert!(taken.iter().all(Option::is_some));
+    assert!(seats.take(1).is_none());
+    assert!(seats.take(3).is_some());
+    drop(taken);
+    assert!(seats.take(1).is_some());
 }

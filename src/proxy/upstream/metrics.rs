@@ -9,7 +9,10 @@ use prometheus::{
 };
 
 use super::error::{ErrorKind, UpstreamError};
-use crate::dial::{DialError, Phases};
+use crate::{
+    dial::{DialError, Phases},
+    series::{self, Labels},
+};
 
 const CONNECT_BUCKETS: [f64; 11] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
@@ -19,7 +22,8 @@ const RESPONSE_BUCKETS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
-/// The families; one set per process.
+/// The families; one set per process. Cheap to clone.
+#[derive(Clone)]
 pub struct UpstreamFamilies {
     errors: IntCounterVec,
     retries: IntCounterVec,
@@ -147,6 +151,17 @@ impl UpstreamFamilies {
         registry.register(Box::new(families.connect_duration.clone()))?;
         registry.register(Box::new(families.response_duration.clone()))?;
         Ok(families)
+    }
+
+    /// Takes off the series of upstreams that `is_configured` does not know.
+    pub fn retain(&self, is_configured: impl Fn(&str) -> bool) {
+        let keep = |labels: &Labels<'_>| is_configured(labels.get("upstream"));
+        series::retain(&self.errors, keep);
+        series::retain(&self.retries, keep);
+        series::retain(&self.connections, keep);
+        series::retain(&self.connects, keep);
+        series::retain(&self.connect_duration, keep);
+        series::retain(&self.response_duration, keep);
     }
 
     /// The children of the upstream `name`, a name from the configuration.

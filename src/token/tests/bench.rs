@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use prometheus::{Registry, TextEncoder};
 use tokio::{runtime::Handle, time::sleep};
 
@@ -13,7 +14,7 @@ use crate::{
     token::{
         AccessToken, RefreshAhead, Timing, TokenError, TokenMetrics,
         cell::{CellParams, TokenCell},
-        driver,
+        driver::{self, Supply},
         skew::Skew,
     },
 };
@@ -52,13 +53,17 @@ impl<S: TokenSource> Bench<S> {
         let params = CellParams {
             credential: "d2l".into(),
             scopes: Some(ScopeSet::parse("core:*:* users:userdata:read").unwrap()),
-            timing,
+            timing: Arc::new(ArcSwap::from_pointee(timing)),
             clock: clock.clone(),
             metrics: Arc::new(metrics.credential("d2l")),
             skew: Arc::new(Skew::unknown()),
         };
-        let limit = Duration::from_secs(11);
-        let cell = driver::spawn(params, script.clone(), limit, &Handle::current());
+        let supply = Arc::new(ArcSwap::from_pointee(Supply {
+            source: script.clone(),
+            limit: Duration::from_secs(11),
+            proof: 0,
+        }));
+        let cell = driver::spawn(params, supply, &Handle::current());
         Self {
             cell,
             script,

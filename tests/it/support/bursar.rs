@@ -1,12 +1,12 @@
 //! A whole bursar in this process, from TOML text to sockets.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use bursar::{
     app::{App, Running},
     clock::SystemClock,
     config::{LoadOptions, load},
-    telemetry::DropCounter,
+    telemetry::LogHandle,
 };
 
 use super::{
@@ -26,10 +26,21 @@ pub struct Bursar {
 impl Bursar {
     /// Starts from a complete configuration; its listeners should have port 0.
     pub fn start(toml: &str) -> Self {
-        let loaded = load(&LoadOptions::from_text("test.toml", toml))
-            .unwrap_or_else(|problems| panic!("{}", problems.render(false)));
-        let running = App::start(loaded, Arc::new(SystemClock), DropCounter::default())
-            .expect("bursar starts");
+        Self::start_with(&LoadOptions::from_text("test.toml", toml))
+    }
+
+    /// As [`start`](Self::start), from a file that may change later.
+    pub fn start_from(file: &Path) -> Self {
+        Self::start_with(&LoadOptions {
+            file: Some(file.to_owned()),
+            ..LoadOptions::default()
+        })
+    }
+
+    fn start_with(options: &LoadOptions) -> Self {
+        let loaded = load(options).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        let running =
+            App::start(loaded, Arc::new(SystemClock), LogHandle::default()).expect("bursar starts");
         let addresses = running.addresses();
         Self {
             proxy: addresses.proxy[0],
@@ -101,6 +112,11 @@ impl Bursar {
         });
     }
 
+    /// Asks for a reload as `bursar reload` does, with [`CONTROL_KEY`].
+    pub fn reload(&self) -> Answer {
+        control_post(self.control, "/-/reload")
+    }
+
     /// Begins the drain.
     pub fn shutdown(&self) {
         self.running.as_ref().expect("running").shutdown();
@@ -119,6 +135,19 @@ impl Drop for Bursar {
             running.abort();
         }
     }
+}
+
+/// The control key of the tests that have one.
+pub const CONTROL_KEY: &str = "canary-control-key";
+
+pub fn control_post(control: SocketAddr, target: &str) -> Answer {
+    let fields = format!("Content-Type: application/json\r\nBursar-Control: {CONTROL_KEY}\r\n");
+    exchange(
+        control,
+        format!(
+            "POST {target} HTTP/1.1\r\nHost: {control}\r\n{fields}Content-Length: 2\r\n\r\n{{}}"
+        ),
+    )
 }
 
 pub fn admin_get(address: SocketAddr, target: &str) -> Answer {
