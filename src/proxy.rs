@@ -29,6 +29,7 @@ mod in_flight;
 pub mod inject;
 pub mod listener;
 pub mod metrics;
+mod observed;
 mod preface;
 mod progress;
 mod pseudo;

@@ -1,27 +1,21 @@
 //! Where a connection from an application stands, seen from its bytes.
 //!
-//! hyper tells neither when a head begins nor when a peer stops reading. A wrapper around the socket
-//! sees both, and what hyper hides of the request line.
+//! hyper tells neither when a head begins nor when a peer stops reading, and hides a part of the request
+//! line. The socket tells all of it ([`Observed`](super::observed::Observed)).
 
 use std::{
     cell::{Cell, RefCell},
-    io::{self, IoSlice},
-    pin::Pin,
+    io,
     rc::Rc,
-    task::{Context, Poll, Waker, ready},
+    task::{Poll, Waker},
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use super::{
     arriving::{Arrival, Reception},
     in_flight::{Carrier, InFlight},
-    preface::Opening,
 };
 
 /// The clocks of a connection.
@@ -142,13 +136,23 @@ impl Progress {
         self.is_http2.get()
     }
 
+    /// Its first bytes were the preface.
+    pub(super) fn found_http2(&self) {
+        self.is_http2.set(true);
+    }
+
+    /// The end of what the application says was kept back; `connection` asks again.
+    pub(super) fn keep_back(&self, connection: Waker) {
+        self.kept_back.replace(Some(connection));
+    }
+
     /// Whether the connection ends while the application may still be sending.
     pub(super) fn is_unread(&self) -> bool {
         self.unread.get()
     }
 
     /// Whether a request is in flight and nobody waits for more of it.
-    fn awaits_answer(&self) -> bool {
+    pub(super) fn awaits_answer(&self) -> bool {
         self.phase.get() == Phase::InFlight && self.reception.arrival() != Arrival::Awaited
     }
 
@@ -157,7 +161,8 @@ impl Progress {
         self.since.set(Instant::now());
     }
 
-    fn read(&self, bytes: &[u8]) {
+    /// These bytes have come.
+    pub(super) fn read(&self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
@@ -203,7 +208,8 @@ impl Progress {
         self.line.set(line);
     }
 
-    fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// A write has come to this.
+    pub(super) fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.stalled.set(None);
         } else if self.stalled.get().is_none() {
@@ -233,133 +239,6 @@ impl Carrier for Progress {
         if let Some(connection) = self.kept_back.take() {
             connection.wake();
         }
-    }
-}
-
-/// A socket whose bytes are noted in a [`Progress`].
-#[derive(Debug)]
-pub(super) struct Observed<S> {
-    stream: S,
-    progress: Rc<Progress>,
-    opening: Opening,
-    /// What was read while it was open, and has not been passed on.
-    held: BytesMut,
-}
-
-impl<S> Observed<S> {
-    /// Notes what passes through `stream`.
-    pub(super) fn new(stream: S, progress: Rc<Progress>) -> Self {
-        Self {
-            stream,
-            progress,
-            opening: Opening::Open,
-            held: BytesMut::new(),
-        }
-    }
-
-    /// The socket itself, and what was read from it but not passed on: of a connection of HTTP/2, all.
-    pub(super) fn into_parts(self) -> (S, Bytes) {
-        (self.stream, self.held.freeze())
-    }
-}
-
-impl<S: AsyncRead + Unpin> Observed<S> {
-    /// Looks for the preface in the bytes that hyper's own read has brought. There is no read more than
-    /// without that, and no copy unless they begin like one.
-    fn poll_opening(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        while self.opening == Opening::Open {
-            let before = buffer.filled().len();
-            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-            let bytes = buffer.filled().get(before..).unwrap_or_default();
-            let has_ended = bytes.is_empty();
-            self.progress.read(bytes);
-            if self.held.is_empty() {
-                self.opening = Opening::of(bytes);
-                if has_ended || self.opening == Opening::Http1 {
-                    return Poll::Ready(Ok(()));
-                }
-            }
-            self.held.extend_from_slice(bytes);
-            buffer.set_filled(before);
-            self.opening = match Opening::of(&self.held) {
-                Opening::Open if has_ended => Opening::Http1,
-                opening => opening,
-            };
-        }
-        if self.opening == Opening::Http2 {
-            // hyper waits for ever; the connection is taken out of its hands.
-            self.progress.is_http2.set(true);
-            return Poll::Pending;
-        }
-        let count = self.held.len().min(buffer.remaining());
-        buffer.put_slice(&self.held.split_to(count));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let is_opening = self.opening != Opening::Http1 || !self.held.is_empty();
-        if is_opening {
-            ready!(self.poll_opening(context, buffer))?;
-        } else {
-            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        }
-        let bytes = buffer.filled().get(before..).unwrap_or_default();
-        if bytes.is_empty() && self.progress.awaits_answer() {
-            // It has said all it wants to say, and may well be waiting for its answer. hyper, which
-            // reads on so that a connection that was reset is noticed, would take it for gone. Should
-            // the body turn out to lack something, its reader makes hyper come here again.
-            self.progress
-                .kept_back
-                .replace(Some(context.waker().clone()));
-            return Poll::Pending;
-        }
-        if !is_opening {
-            self.progress.read(bytes);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.progress.wrote(result)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.progress.wrote(result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -449,33 +328,6 @@ mod tests {
         drop(in_flight);
         assert_eq!(left(&progress), Some((9, Expiry::Head)));
         assert!(Progress::begin(&progress, false).had_fragment());
-    }
-
-    #[tokio::test]
-    async fn the_end_of_what_an_application_says_is_kept_back_while_it_awaits_its_answer() {
-        let progress = progress();
-        let (ours, theirs) = tokio::io::duplex(64);
-        drop(theirs);
-        let mut socket = Observed::new(ours, Rc::clone(&progress));
-        let mut ends = async || {
-            let mut byte = [0];
-            let reading = tokio::io::AsyncReadExt::read(&mut socket, &mut byte);
-            tokio::time::timeout(Duration::from_millis(1), reading)
-                .await
-                .is_ok()
-        };
-
-        let in_flight = Progress::begin(&progress, true);
-        for (arrival, seen) in [
-            (Arrival::Ahead, false),
-            (Arrival::Awaited, true),
-            (Arrival::Whole, false),
-        ] {
-            in_flight.reception().set_arrival(arrival);
-            assert_eq!(ends().await, seen, "{arrival:?}");
-        }
-        drop(in_flight);
-        assert!(ends().await);
     }
 
     #[tokio::test]

@@ -158,13 +158,22 @@ async fn echo(
 
 async fn one_by_one(mut stream: TlsStream<TcpStream>, state: &State) {
     let mut buffer = [0; 4096];
-    while let Ok(1..) = stream.read(&mut buffer).await {
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        let switches = String::from_utf8_lossy(&buffer[..count]).contains("upgrade: websocket");
         let head = Request::builder().version(Version::HTTP_11).body(());
         state
             .heads
             .lock()
             .unwrap()
             .push(head.unwrap().into_parts().0);
+        if switches {
+            let answer =
+                b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            let (mut from, mut to) = tokio::io::split(stream);
+            let _echoed = tokio::io::copy(&mut from, &mut to).await;
+            return;
+        }
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none";
         stream.write_all(answer).await.unwrap();
     }
@@ -189,6 +198,7 @@ fn setup(protocols: &[&str], http2: &str) -> Setup {
     );
     let extra = Extra {
         upstream: &upstream,
+        tail: if http2 == "only" { "" } else { LIVE },
         ..Extra::default()
     };
     let text = toml(&nobody, &server, extra);
@@ -202,6 +212,36 @@ fn setup(protocols: &[&str], http2: &str) -> Setup {
 }
 
 const BOTH: &[&str] = &["h2", "http/1.1"];
+
+const LIVE: &str = r#"
+[[upstreams.lms.routes]]
+name = "live"
+methods = ["GET"]
+path = "/live"
+scopes = ["api:read"]
+upgrade = true
+"#;
+
+#[test]
+fn a_websocket_goes_over_http_1_1_although_the_lms_prefers_http_2() {
+    let it = setup(BOTH, "auto");
+    let versions = || -> Vec<Version> { it.lms.heads().iter().map(|head| head.version).collect() };
+    assert_eq!(it.bursar.get("/api/x").status, 200);
+    assert_eq!(versions(), [Version::HTTP_2]);
+
+    let mut connection = Connection::open(it.bursar.proxy);
+    connection.send(format!(
+        "GET /live HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        it.bursar.proxy
+    ));
+    assert_eq!(connection.read_one("GET").unwrap().status, 101);
+    assert_eq!(versions(), [Version::HTTP_2, Version::HTTP_11]);
+    connection.send("ping");
+    assert_eq!(connection.read_bytes(4), b"ping");
+
+    assert_eq!(it.bursar.get("/api/x").status, 200);
+    assert_eq!(versions().last(), Some(&Version::HTTP_2));
+}
 
 #[test]
 fn a_request_goes_over_http_2_where_the_lms_offers_it() {

@@ -26,7 +26,8 @@ use crate::{
     code::Code,
     proxy::{
         in_flight::InFlight,
-        progress::{Expiry, Limits, Observed, Progress},
+        observed::Observed,
+        progress::{Expiry, Limits, Progress},
         rewound::Rewound,
         tunnel::Tunnel,
     },
