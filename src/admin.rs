@@ -33,6 +33,7 @@ use crate::{
     clock::Clock,
     keys::{KeyView, PublicKeySet},
     secret::AccessKeys,
+    socket::Address,
     telemetry::{DropCounter, LogQuota},
     token::{Readiness, TokenView},
 };
@@ -48,8 +49,8 @@ pub use status::{About, UpstreamAbout};
 pub struct AdminParams {
     /// Probes and metrics.
     pub listen: SocketAddr,
-    /// API and key set; loopback.
-    pub control: SocketAddr,
+    /// API and key set; on this machine.
+    pub control: Address,
     /// Who shows one of them may POST; without any, nobody may.
     pub control_keys: Option<AccessKeys>,
     /// The public key set and nothing else.

@@ -35,6 +35,7 @@ use crate::{
         listener::{Listeners, Switch, bind, serve},
         metrics::ProxyMetrics,
     },
+    socket::Address,
     telemetry::LogHandle,
     tls,
     token::{Brokers, Readiness, TokenMetrics, TokenView},
@@ -59,11 +60,11 @@ pub struct Running {
 #[derive(Clone, Debug)]
 pub struct Addresses {
     /// `server.listen`, then those of the upstreams that have one.
-    pub proxy: Vec<SocketAddr>,
+    pub proxy: Vec<Address>,
     /// `admin.listen`.
     pub admin: SocketAddr,
     /// `admin.control`.
-    pub control: SocketAddr,
+    pub control: Address,
     /// `admin.jwks_listen`.
     pub jwks: Option<SocketAddr>,
 }
@@ -137,7 +138,7 @@ impl App {
             bind(&config.server, &upstreams).map_err(AppError::Listen)?;
         let switch = Switch::new(&mut listeners);
         let admin_listeners = admin::bind(&config.admin)?;
-        let admin_addresses = admin_listeners.addresses();
+        let admin_addresses = admin_listeners.addresses().clone();
 
         let metrics = ProxyMetrics::new(&registry, &generation::labels(&upstreams))?;
         let stop = Stop::default();
@@ -156,7 +157,7 @@ impl App {
             config_path: loaded.path,
             config_hash: loaded.settings.hash(),
             listen: proxy_addresses.clone(),
-            admin: admin_addresses,
+            admin: admin_addresses.clone(),
             upstreams: about_upstreams,
         };
         let admin = Admin::new(
@@ -182,7 +183,7 @@ impl App {
             switch,
             admin: Arc::clone(&admin),
             listen: proxy_addresses.clone(),
-            sockets: admin_addresses,
+            sockets: admin_addresses.clone(),
             level: log.level,
             clock,
             watch: Watch::new(loaded.inputs),

@@ -123,7 +123,7 @@ fn dispatch(command: Command, surroundings: &Surroundings) -> ExitCode {
             config,
         }) => loaded(&config).map(|loaded| route::test(&loaded.config, &method, &url)),
         Command::Status { config, output } => loaded(&config)
-            .map(|loaded| status::run(loaded.config.admin.control, output.output, surroundings)),
+            .map(|loaded| status::run(&loaded.config.admin.control, output.output, surroundings)),
         Command::Reload { config, output } => loaded(&config)
             .map(|loaded| reload::run(&loaded.config.admin, output.output, surroundings)),
         Command::Config(ConfigCommand::Show(args)) => {

@@ -35,7 +35,7 @@
 //! | 2 | [`proxy`], [`admin`] |
 //! | 1 | [`token`], [`publication`] |
 //! | 0b | [`oauth`], [`policy`] |
-//! | 0a | [`dial`], [`tls`], [`keys`], [`scope`], [`secret`], [`clock`], [`random`], [`backoff`], [`code`], [`problem`], [`causes`], [`series`], [`telemetry`] |
+//! | 0a | [`dial`], [`tls`], [`keys`], [`scope`], [`secret`], [`socket`], [`clock`], [`random`], [`backoff`], [`code`], [`problem`], [`causes`], [`series`], [`telemetry`] |
 
 pub mod proxy;
 
@@ -66,5 +66,6 @@ pub mod random;
 pub mod scope;
 pub mod secret;
 pub mod series;
+pub mod socket;
 pub mod telemetry;
 pub mod tls;

@@ -44,13 +44,14 @@ mod upgrade;
 pub mod upstream;
 mod worker;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     clock::Clock,
     dial::{Dialer, Offer, Stream},
     policy::{Catalogue, CredentialChoice, Permit, Policy},
     secret::AccessKeys,
+    socket::Address,
     token::Broker,
 };
 
@@ -58,7 +59,11 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct ServerParams {
     /// Where the application connects.
-    pub listen: SocketAddr,
+    pub listen: Address,
+    /// The permissions of Unix sockets.
+    pub socket_mode: u32,
+    /// Who may connect to them besides us and root; `None`: whom the permissions let in.
+    pub allowed_uids: Option<Vec<u32>>,
     /// Who shows one of them may use bursar; `None`: whoever can connect.
     pub caller_keys: Option<AccessKeys>,
     /// Further names by which applications call bursar, each with a port or without.
@@ -107,8 +112,8 @@ pub struct UpstreamParams {
     pub dialer: Dialer,
     /// Further Host names that select this upstream.
     pub hosts: Vec<HostName>,
-    /// A port of its own.
-    pub listen: Option<SocketAddr>,
+    /// A port or a socket of its own.
+    pub listen: Option<Address>,
     /// To the first byte of the answer.
     pub response_timeout: Duration,
     /// Between bytes of an exchange.

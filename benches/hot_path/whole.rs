@@ -49,7 +49,7 @@ pub(super) fn bursar() -> Round {
     let loaded = load(&LoadOptions::from_text("bench.toml", &toml))
         .unwrap_or_else(|problems| panic!("{}", problems.render(false)));
     let running = App::start(loaded, Arc::new(SystemClock), LogHandle::default()).unwrap();
-    let address = running.addresses().proxy[0];
+    let address = running.addresses().proxy[0].tcp().unwrap();
     rounds_to(address, running)
 }
 

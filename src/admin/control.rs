@@ -15,6 +15,7 @@ use super::{
     Admin, reload,
     reply::{JSON, TEXT, answer},
 };
+use crate::socket;
 
 /// Holds the control key.
 const CONTROL_KEY: HeaderName = HeaderName::from_static("bursar-control");
@@ -24,7 +25,32 @@ const CONTROL_KEY: HeaderName = HeaderName::from_static("bursar-control");
 const BODY_LIMIT: usize = 16 * 1024;
 
 /// Says the same to everybody who is refused: which part was wrong is in the log.
-const REFUSED: &str = "not found. POST needs admin.control_key_file, `Bursar-Control: KEY` and `Content-Type: application/json`; bursar's log says what was missing\n";
+const REFUSED: &str = "not found. Over TCP POST needs admin.control_key_file, `Bursar-Control: KEY` and `Content-Type: application/json`; bursar's log says what was missing\n";
+
+/// Who came by the control socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Somebody on this machine.
+    Tcp {
+        /// The port of the socket.
+        port: u16,
+    },
+    /// A process of this user, if the system says so.
+    Unix {
+        /// The user's id.
+        uid: Option<u32>,
+    },
+}
+
+impl Caller {
+    /// What Host may name: a Unix socket has no port, so the scheme's own (none) it is.
+    pub(super) const fn port(self) -> u16 {
+        match self {
+            Self::Tcp { port } => port,
+            Self::Unix { .. } => 80,
+        }
+    }
+}
 
 /// Why a POST is treated as if there were nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +59,7 @@ enum Refusal {
     NoKeyShown,
     WrongKey,
     NotJson,
+    OtherUser,
 }
 
 impl Refusal {
@@ -41,14 +68,19 @@ impl Refusal {
             Self::NoKeyConfigured => "admin.control_key_file is not set",
             Self::NoKeyShown => "there is no Bursar-Control field",
             Self::WrongKey => "the key in Bursar-Control is not the one in admin.control_key_file",
+            Self::OtherUser => "the peer is neither root nor the user that bursar runs as",
             Self::NotJson => "Content-Type is not application/json",
         }
     }
 }
 
 /// Answers a POST that has passed the guard of the socket.
-pub(super) async fn post(admin: &Admin, head: &request::Parts) -> Response<Full<Bytes>> {
-    if let Err(refusal) = authorize(admin, &head.headers) {
+pub(super) async fn post(
+    admin: &Admin,
+    caller: Caller,
+    head: &request::Parts,
+) -> Response<Full<Bytes>> {
+    if let Err(refusal) = authorize(admin, caller, &head.headers) {
         if let Some(withheld) = admin.refusals.take(admin.clock.now().boot) {
             tracing::warn!(
                 event = "control_refused",
@@ -76,8 +108,13 @@ where
     let _ = Limited::new(body, BODY_LIMIT).collect().await;
 }
 
-/// The key keeps other programs away, the content type web pages: a browser does not send it across origins unasked.
-fn authorize(admin: &Admin, headers: &HeaderMap) -> Result<(), Refusal> {
+/// The key keeps other programs away, the content type web pages: a browser does not send it across origins unasked. On a
+/// Unix socket, which no page can reach, the system says who it is.
+fn authorize(admin: &Admin, caller: Caller, headers: &HeaderMap) -> Result<(), Refusal> {
+    if let Caller::Unix { uid } = caller {
+        let is_trusted = uid.is_some_and(socket::is_us_or_root);
+        return is_trusted.then_some(()).ok_or(Refusal::OtherUser);
+    }
     let configuration = admin.configuration.load();
     let keys = configuration.control_keys.as_ref();
     let keys = keys.ok_or(Refusal::NoKeyConfigured)?;

@@ -31,7 +31,7 @@ pub(super) fn check(request: &request::Parts, port: u16) -> Result<(), Code> {
 pub(super) fn problem(code: Code) -> Response<Full<Bytes>> {
     let detail = match code {
         Code::MisdirectedRequest => {
-            "the control socket answers to loopback names with its own port: localhost, 127.0.0.1, [::1]"
+            "the control socket answers to loopback names with its own port (on a Unix socket none): localhost, 127.0.0.1, [::1]"
         }
         _ => "the control socket answers to programs on this machine, not to web pages",
     };

@@ -8,7 +8,9 @@ use http_body::Body;
 use http_body_util::Full;
 
 use super::{
-    Admin, Phase, control, guard,
+    Admin, Phase,
+    control::{self, Caller},
+    guard,
     key_set::KeySet,
     reply::{JSON, TEXT, answer, empty, hardened},
 };
@@ -18,8 +20,8 @@ use super::{
 pub(super) enum Socket {
     /// `admin.listen`.
     Probes,
-    /// `admin.control`, on this port.
-    Control(u16),
+    /// `admin.control`, and who came by it.
+    Control(Caller),
     /// `admin.jwks_listen`.
     KeySet,
 }
@@ -37,13 +39,13 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
-    if let Socket::Control(port) = socket {
-        if let Err(code) = guard::check(&head, port) {
+    if let Socket::Control(caller) = socket {
+        if let Err(code) = guard::check(&head, caller.port()) {
             return guard::problem(code);
         }
         if head.method == Method::POST {
             control::take_in(body).await;
-            return hardened(control::post(admin, &head).await);
+            return hardened(control::post(admin, caller, &head).await);
         }
     }
     hardened(read(admin, socket, &head))

@@ -1,19 +1,13 @@
 //! The three listeners, and what keeps slow or many peers from exhausting them.
 
 use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    io,
-    net::{SocketAddr, TcpListener as StdListener},
-    sync::Arc,
-    time::Duration,
+    collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration,
 };
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::{
-    net::{TcpListener, TcpStream},
     task::{AbortHandle, JoinSet},
     time::timeout,
 };
@@ -21,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Admin, AdminParams,
+    control::Caller,
     routes::{self, Socket},
 };
+use crate::socket::{Acceptor, Address, Listener, Peer, Stream};
 
 /// What one socket gives its peers.
 #[derive(Clone, Copy)]
@@ -38,25 +34,28 @@ const LIMITS: Limits = Limits {
     connection_time: Duration::from_secs(5),
 };
 
+/// Of a Unix socket: nobody but us, and root.
+const CONTROL_MODE: u32 = 0o600;
+
 /// After a failed accept (out of file descriptors), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The bound sockets. Connections queue up from now on, and are answered once they are served.
 #[derive(Debug)]
 pub struct Listeners {
-    listen: StdListener,
-    control: StdListener,
-    jwks_listen: Option<StdListener>,
+    listen: Listener,
+    control: Listener,
+    jwks_listen: Option<Listener>,
     addresses: Addresses,
 }
 
 /// Where the admin sockets are; with the port that the system chose where 0 was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Addresses {
     /// Probes and metrics.
     pub listen: SocketAddr,
     /// API and key set.
-    pub control: SocketAddr,
+    pub control: Address,
     /// The public key set and nothing else.
     pub jwks_listen: Option<SocketAddr>,
 }
@@ -68,7 +67,7 @@ pub struct BindError {
     /// The setting that names it.
     pub key: &'static str,
     /// The address.
-    pub address: SocketAddr,
+    pub address: Address,
     /// The system's word.
     pub source: io::Error,
 }
@@ -79,11 +78,11 @@ pub struct BindError {
 ///
 /// [`BindError`] for the first address that is taken or not ours.
 pub fn bind(params: &AdminParams) -> Result<Listeners, BindError> {
-    let (listen, listen_address) = bind_one("admin.listen", params.listen)?;
-    let (control, control_address) = bind_one("admin.control", params.control)?;
+    let (listen, listen_address) = bind_tcp("admin.listen", params.listen)?;
+    let (control, control_address) = bind_one("admin.control", &params.control)?;
     let jwks = params
         .jwks_listen
-        .map(|address| bind_one("admin.jwks_listen", address))
+        .map(|address| bind_tcp("admin.jwks_listen", address))
         .transpose()?;
     let (jwks_listen, jwks_address) = jwks.unzip();
     Ok(Listeners {
@@ -101,8 +100,8 @@ pub fn bind(params: &AdminParams) -> Result<Listeners, BindError> {
 impl Listeners {
     /// Where they are.
     #[must_use]
-    pub fn addresses(&self) -> Addresses {
-        self.addresses
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 }
 
@@ -125,17 +124,17 @@ async fn serve_within(
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let control = Socket::Control(listeners.addresses.control.port());
+    let port = listeners.addresses.control.port();
     let sockets = [
-        (Socket::Probes, Some(listeners.listen)),
-        (control, Some(listeners.control)),
-        (Socket::KeySet, listeners.jwks_listen),
+        (Door::Probes, Some(listeners.listen)),
+        (Door::Control(port), Some(listeners.control)),
+        (Door::KeySet, listeners.jwks_listen),
     ];
     let mut loops = JoinSet::new();
-    for (socket, listener) in sockets {
+    for (door, listener) in sockets {
         if let Some(listener) = listener {
-            let listener = TcpListener::from_std(listener)?;
-            loops.spawn(accept(limits, Arc::clone(&admin), socket, listener));
+            let acceptor = listener.into_acceptor()?;
+            loops.spawn(accept(limits, Arc::clone(&admin), door, acceptor));
         }
     }
     // Dropping the loops ends them.
@@ -143,30 +142,48 @@ async fn serve_within(
     Ok(())
 }
 
-fn bind_one(
-    key: &'static str,
-    address: SocketAddr,
-) -> Result<(StdListener, SocketAddr), BindError> {
-    let bound = || {
-        let listener = StdListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    bound().map_err(|source| BindError {
+fn bind_one(key: &'static str, address: &Address) -> Result<(Listener, Address), BindError> {
+    Listener::bind(address, CONTROL_MODE).map_err(|source| BindError {
         key,
-        address,
+        address: address.clone(),
         source,
     })
 }
 
-async fn accept(limits: Limits, admin: Arc<Admin>, socket: Socket, listener: TcpListener) {
+fn bind_tcp(key: &'static str, address: SocketAddr) -> Result<(Listener, SocketAddr), BindError> {
+    let (listener, bound) = bind_one(key, &address.into())?;
+    Ok((listener, bound.tcp().unwrap_or(address)))
+}
+
+/// What a listener is for, before anybody has come by it.
+#[derive(Clone, Copy)]
+enum Door {
+    Probes,
+    /// With its port, if it has one.
+    Control(Option<u16>),
+    KeySet,
+}
+
+impl Door {
+    /// Which socket it is for this peer.
+    const fn opened_by(self, peer: Peer) -> Socket {
+        match (self, peer) {
+            (Self::Probes, _) => Socket::Probes,
+            (Self::KeySet, _) => Socket::KeySet,
+            (Self::Control(Some(port)), _) => Socket::Control(Caller::Tcp { port }),
+            (Self::Control(None), Peer::Unix(uid)) => Socket::Control(Caller::Unix { uid }),
+            (Self::Control(None), Peer::Tcp) => Socket::Control(Caller::Unix { uid: None }),
+        }
+    }
+}
+
+async fn accept(limits: Limits, admin: Arc<Admin>, door: Door, acceptor: Acceptor) {
     // The oldest first. There is one request per connection and it is answered at once, so whoever is
     // still here when there is no room left is slow, and gives way: a probe is answered all the same.
     let mut connections: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match acceptor.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(
                     event = "admin_accept_failed",
@@ -183,7 +200,7 @@ async fn accept(limits: Limits, admin: Arc<Admin>, socket: Socket, listener: Tcp
         {
             oldest.abort();
         }
-        let serving = serve_connection(Arc::clone(&admin), socket, stream);
+        let serving = serve_connection(Arc::clone(&admin), door.opened_by(peer), stream);
         let serving = async move {
             match timeout(limits.connection_time, serving).await {
                 Ok(Ok(())) => {}
@@ -204,7 +221,7 @@ async fn accept(limits: Limits, admin: Arc<Admin>, socket: Socket, listener: Tcp
 async fn serve_connection(
     admin: Arc<Admin>,
     socket: Socket,
-    stream: TcpStream,
+    stream: Stream,
 ) -> Result<(), hyper::Error> {
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         let response = routes::respond(&admin, socket, request);

@@ -1,11 +1,11 @@
 //! `/api/v1/status`: what people may know about a running bursar.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
 use super::{Addresses, Admin, Configuration, Phase, Reason, build, readiness::Check};
-use crate::token::TokenView;
+use crate::{socket::Address, token::TokenView};
 
 /// What is fixed for the life of a configuration.
 #[derive(Clone, Debug, Serialize)]
@@ -15,7 +15,7 @@ pub struct About {
     /// A short hash of the configuration, secrets left out.
     pub config_hash: String,
     /// Where applications connect.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Address>,
     /// Where the admin sockets are.
     pub admin: Addresses,
     /// In the order of the configuration.

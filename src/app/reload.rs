@@ -8,7 +8,6 @@
 //! of it can fail. A request keeps the generation that it began with to its end.
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -30,6 +29,7 @@ use crate::{
     clock::Clock,
     config::{self, Config, Inputs, LoadOptions, Loaded, Problem, Problems, Settings},
     proxy::{Proxy, ServerParams, listener::Switch},
+    socket::Address,
     telemetry::LevelSwitch,
     token::Credential,
 };
@@ -98,7 +98,7 @@ pub(super) struct Reloader {
     pub(super) proxy: Arc<Proxy>,
     pub(super) switch: Switch,
     pub(super) admin: Arc<Admin>,
-    pub(super) listen: Vec<SocketAddr>,
+    pub(super) listen: Vec<Address>,
     pub(super) sockets: Addresses,
     pub(super) level: LevelSwitch,
     pub(super) clock: Arc<dyn Clock>,
@@ -224,7 +224,7 @@ impl Reloader {
             config_path: loaded.path,
             config_hash: reloaded.hash.clone(),
             listen: self.listen.clone(),
-            admin: self.sockets,
+            admin: self.sockets.clone(),
             upstreams: generation::describe(&upstreams),
         };
         let configuration = Configuration::new(admin, about, self.clock.now().wall);

@@ -1,10 +1,6 @@
 //! Asks the admin sockets of a running bursar on this machine.
 
-use std::{
-    io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -15,9 +11,12 @@ use http::{
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
-use crate::secret::{AccessKeys, ExposeSecret};
+use crate::{
+    secret::{AccessKeys, ExposeSecret},
+    socket::{self, Address},
+};
 
 /// An answer takes milliseconds; who needs longer than this is not well.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,24 +37,21 @@ pub(super) enum CallError {
     #[error("this machine gives no runtime")]
     Runtime(#[source] io::Error),
     #[error("nothing answers at {0}")]
-    Connect(SocketAddr, #[source] io::Error),
+    Connect(Address, #[source] io::Error),
     #[error("no answer from {0} within {TIMEOUT:?}")]
-    Timeout(SocketAddr),
+    Timeout(Address),
     #[error("what answers at {0} does not speak HTTP as bursar does")]
-    Http(
-        SocketAddr,
-        #[source] Box<dyn std::error::Error + Send + Sync>,
-    ),
+    Http(Address, #[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Sends `GET path` to the socket that is configured as `address`.
-pub(super) fn get(address: SocketAddr, path: &'static str) -> Result<Answer, CallError> {
-    call(address, Request::get(path))
+pub(super) fn get(address: impl Into<Address>, path: &'static str) -> Result<Answer, CallError> {
+    call(&address.into(), Request::get(path))
 }
 
 /// Sends `POST path` with the control key to `admin.control`.
 pub(super) fn post(
-    control: SocketAddr,
+    control: impl Into<Address>,
     path: &'static str,
     key: Option<&AccessKeys>,
 ) -> Result<Answer, CallError> {
@@ -71,44 +67,37 @@ pub(super) fn post(
             Err(_) => request,
         };
     }
-    call(control, request)
+    call(&control.into(), request)
 }
 
-fn call(address: SocketAddr, request: request::Builder) -> Result<Answer, CallError> {
-    let address = reachable(address);
+fn call(address: &Address, request: request::Builder) -> Result<Answer, CallError> {
+    let address = address.to_reach();
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(CallError::Runtime)?
         .block_on(async {
-            timeout(TIMEOUT, exchange(address, request))
+            timeout(TIMEOUT, exchange(&address, request))
                 .await
-                .unwrap_or(Err(CallError::Timeout(address)))
+                .unwrap_or_else(|_elapsed| Err(CallError::Timeout(address.clone())))
         })
 }
 
-/// A socket that is bound to every address is asked by the loopback one.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let mut address = address;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
-}
-
-async fn exchange(address: SocketAddr, request: request::Builder) -> Result<Answer, CallError> {
-    let stream = TcpStream::connect(address)
+async fn exchange(address: &Address, request: request::Builder) -> Result<Answer, CallError> {
+    let stream = socket::connect(address)
         .await
-        .map_err(|error| CallError::Connect(address, error))?;
-    let wrong = |error: Box<dyn std::error::Error + Send + Sync>| CallError::Http(address, error);
+        .map_err(|error| CallError::Connect(address.clone(), error))?;
+    let wrong =
+        |error: Box<dyn std::error::Error + Send + Sync>| CallError::Http(address.clone(), error);
+    // A Unix socket has no name of its own; bursar takes the one of this machine.
+    let host = address
+        .tcp()
+        .map_or_else(|| "localhost".to_owned(), |address| address.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| wrong(error.into()))?;
     let request = request
-        .header(HOST, address.to_string())
+        .header(HOST, host)
         .body(Empty::<Bytes>::new())
         .map_err(|error| wrong(error.into()))?;
     let answered = async {
@@ -133,7 +122,8 @@ async fn exchange(address: SocketAddr, request: request::Builder) -> Result<Answ
 mod tests {
     use std::{
         io::{Read as _, Write as _},
-        net::TcpListener,
+        net::{SocketAddr, TcpListener},
+        os::unix::net::UnixListener,
         thread,
     };
 
@@ -194,6 +184,27 @@ mod tests {
         let (address, _peer) = peer("0.0.0.0:0", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         assert!(address.ip().is_unspecified());
         assert_eq!(get(address, "/livez").unwrap().status, StatusCode::OK);
+    }
+
+    #[test]
+    fn a_unix_socket_is_asked_by_the_name_of_this_machine() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control");
+        let listener = UnixListener::bind(&path).unwrap();
+        let peer = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        let address = Address::Unix(path.into());
+        let answer = get(address, "/api/v1/status").unwrap();
+        assert_eq!(answer.status, StatusCode::OK);
+        let request = peer.join().unwrap();
+        assert!(request.contains("host: localhost\r\n"), "{request}");
     }
 
     #[test]

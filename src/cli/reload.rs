@@ -11,8 +11,9 @@ use crate::{admin::AdminParams, causes::with_causes};
 
 /// `admin`: of the configuration as it is now, where the running bursar should be found.
 pub(super) fn run(admin: &AdminParams, format: Format, surroundings: &Surroundings) -> Exit {
-    let control = admin.control;
-    let answer = match admin_client::post(control, "/-/reload", admin.control_keys.as_ref()) {
+    let control = &admin.control;
+    let answer = match admin_client::post(control.clone(), "/-/reload", admin.control_keys.as_ref())
+    {
         Ok(answer) => answer,
         Err(error) => {
             output::tell(&format!(
@@ -28,7 +29,7 @@ pub(super) fn run(admin: &AdminParams, format: Format, surroundings: &Surroundin
         (StatusCode::OK, Format::Table) => output::print(&changes(&document)),
         (StatusCode::NOT_FOUND, _) => {
             output::tell(&format!(
-                "bursar: {control} takes no order from here. It needs the key of admin.control_key_file, and a bursar that was \
+                "bursar: {control} takes no order from here. It needs the key of admin.control_key_file (on a Unix socket: our own user, or root), and a bursar that was \
                  started without one takes none until its configuration names one and it gets a SIGHUP.\n"
             ));
             Exit::Failed

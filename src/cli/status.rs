@@ -1,6 +1,6 @@
 //! `bursar status`: what the running bursar says of itself.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,10 +12,11 @@ use crate::{
     causes::with_causes,
     clock::{Clock as _, SystemClock},
     scope::{Scope, ScopeSet},
+    socket::Address,
 };
 
-pub(super) fn run(control: SocketAddr, format: Format, surroundings: &Surroundings) -> Exit {
-    let answer = match admin_client::get(control, "/api/v1/status") {
+pub(super) fn run(control: &Address, format: Format, surroundings: &Surroundings) -> Exit {
+    let answer = match admin_client::get(control.clone(), "/api/v1/status") {
         Ok(answer) => answer,
         Err(error) => {
             output::tell(&format!(

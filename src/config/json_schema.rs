@@ -79,6 +79,9 @@ fn leaf(key: &Key) -> Value {
         }
         Shape::Text(pattern) => json!({ "type": "string", "pattern": pattern }),
         Shape::Words(words) => json!({ "type": "string", "enum": words }),
+        Shape::Numbers { min, max } => {
+            json!({ "type": "array", "items": { "type": "integer", "minimum": min, "maximum": max } })
+        }
         Shape::List { items, min } => {
             json!({ "type": "array", "items": { "type": "string", "pattern": items }, "minItems": min })
         }

@@ -60,6 +60,7 @@ pub(super) fn config(reader: &mut Reader) -> Option<Config> {
             unused.warn_unused(reader);
         }
     }
+    server::check_unix_rules(reader, &claims);
     claims.check(reader);
 
     mode?;

@@ -11,11 +11,12 @@ use tracing_subscriber::filter::Targets;
 
 use super::value::{
     FromValue, Text,
-    address::{BaseUrl, JwksUrl, Listen, TokenUrl},
+    address::{BaseUrl, JwksUrl, Listen, ListenTcp, TokenUrl},
     proxy::ProxyUrl,
     quantity::{AssertionLifetime, Connections, MaxAge, Period, Size, Timeout, Workers},
     request::{Methods, Scopes},
     shape::Shape,
+    socket::{SocketMode, Uids},
     word::{AudienceForm, AuthMethod, Grant, Profile, TokenScope},
 };
 use crate::{
@@ -106,7 +107,8 @@ macro_rules! keys {
 // `Type` is the one that `Reader::get` reads it with; what it looks like in TOML is `Type::SHAPE`. The default (in TOML)
 // and `secret` may be left out. `fixed` in its place says that a reload cannot change it. A new table needs a line in `TABLES`, and config.example.toml shows every key.
 keys! {
-    /// Where the application connects: a loopback address, unless `allow_remote` is true. Port 0 takes a free one.
+    /// Where the application connects: a loopback address, unless `allow_remote` is true, or a Unix socket,
+    /// "unix:/run/bursar/proxy.sock". Port 0 takes a free one.
     "server.listen": Listen = r#""127.0.0.1:8080""#, fixed;
     /// Further names by which applications call bursar, with a port or without.
     "server.hosts": Vec<HostName> = "[]";
@@ -123,6 +125,11 @@ keys! {
     "server.idle_timeout": Timeout = r#""60s""#;
     /// How long requests under way may take to finish after SIGTERM.
     "server.drain_timeout": Period = r#""25s""#;
+    /// The permissions of Unix sockets for applications: whoever may write to one may connect.
+    "server.socket_mode": SocketMode = r#""0600""#, fixed;
+    /// The users (by number) that may connect to those sockets, besides root and the one that bursar runs as; unset:
+    /// whom the mode lets in.
+    "server.allowed_uids": Uids;
     /// true is needed to listen off loopback, and so is a caller key.
     "server.allow_remote": bool = "false";
     /// The file of the keys by which bursar knows its callers, one per line; unset: whoever can connect is served.
@@ -132,13 +139,13 @@ keys! {
     "server.secret_files": SecretFiles = r#""private""#;
 
     /// /livez, /startupz, /readyz and /metrics. May bind any address.
-    "admin.listen": Listen = r#""127.0.0.1:9464""#, fixed;
-    /// Status API and public keys: a loopback address.
+    "admin.listen": ListenTcp = r#""127.0.0.1:9464""#, fixed;
+    /// Status API, public keys, reload and drain: a loopback address, or a Unix socket.
     "admin.control": Listen = r#""127.0.0.1:9465""#, fixed;
     /// The file of the keys that POST on the control socket must show, one per line; without it there is no POST.
     "admin.control_key_file": PathBuf;
     /// The public keys alone, for the LMS to fetch (behind a TLS ingress). Off unless set.
-    "admin.jwks_listen": Listen, fixed;
+    "admin.jwks_listen": ListenTcp, fixed;
     /// When /readyz says yes: "first_token" (every token was there once), "token" (every token is usable
     /// now), "nothing".
     "admin.ready_needs": ReadyNeeds = r#""first_token""#;
@@ -230,7 +237,7 @@ keys! {
     "upstreams.*.request_scopes": bool = "true";
     /// Further Host names that select this upstream, with a port or without.
     "upstreams.*.hosts": Vec<HostName> = "[]";
-    /// A port of its own: a loopback address.
+    /// A listener of its own, under the rules of `server.listen`: a port, or a Unix socket.
     "upstreams.*.listen": Listen, fixed;
     /// For name, TCP and TLS together.
     "upstreams.*.connect_timeout": Timeout = r#""5s""#;

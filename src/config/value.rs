@@ -5,6 +5,7 @@ pub(super) mod proxy;
 pub(super) mod quantity;
 pub(super) mod request;
 pub(super) mod shape;
+pub(super) mod socket;
 pub(super) mod word;
 
 use std::{io, path::PathBuf};

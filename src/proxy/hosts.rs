@@ -16,7 +16,7 @@ use super::{HostName, UpstreamParams, reject::Rejection};
 use crate::code::Code;
 
 /// The application's side is plain HTTP: what Host means without a port.
-const DEFAULT_PORT: u16 = 80;
+pub(super) const DEFAULT_PORT: u16 = 80;
 
 /// The names of one listener.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Accepts connections: one socket per address and worker, a seat for each connection, and drain.
 //!
 //! Every worker has sockets of its own (`SO_REUSEPORT`): the kernel spreads connections over them, and
-//! the workers share nothing on a connection's way.
+//! the workers share nothing on a connection's way. A Unix socket is one queue for all of them.
 
 mod seats;
 mod switch;
@@ -10,7 +10,6 @@ use std::{
     cell::{Cell, RefCell},
     future::pending,
     io,
-    net::{self, SocketAddr},
     pin::pin,
     rc::Rc,
     sync::Arc,
@@ -20,9 +19,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, Version, header::CONNECTION};
 use hyper::body::Incoming;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
@@ -33,19 +30,23 @@ use super::{
     Proxy, ServerParams, Upstream,
     connection::{self, Answered, Drain},
     handler,
-    hosts::Directory,
+    hosts::{DEFAULT_PORT, Directory},
     progress::Limits,
     record,
     reject::Rejection,
     worker::{Pseudonym, Worker},
 };
-use crate::{backoff::Backoff, code::Code};
+use crate::{
+    backoff::Backoff,
+    code::Code,
+    socket::{self, Acceptor, Address, Listener, Peer, Stream},
+};
 use seats::{Seat, Seats};
 use switch::Succession;
 pub use switch::Switch;
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 4096;
+/// How many connections are still admitted when shutdown begins: more than a queue holds.
+const MOST_OF_THE_LAST: usize = 4096;
 
 /// How many connections are told at the same time that there is no seat; more are closed without a word.
 const MAX_TURNED_AWAY: usize = 64;
@@ -72,7 +73,7 @@ pub struct Listeners {
 
 /// One of them.
 struct Bound {
-    listener: net::TcpListener,
+    listener: Listener,
     /// The upstream whose own listener it is.
     own: Option<Arc<str>>,
 }
@@ -86,10 +87,13 @@ struct Bound {
 pub fn bind(
     server: &ServerParams,
     upstreams: &[Arc<Upstream>],
-) -> io::Result<(Vec<Listeners>, Vec<SocketAddr>)> {
-    let own = upstreams
-        .iter()
-        .filter_map(|upstream| Some((upstream.params.listen?, Some(&upstream.params.name))));
+) -> io::Result<(Vec<Listeners>, Vec<Address>)> {
+    let own = upstreams.iter().filter_map(|upstream| {
+        Some((
+            upstream.params.listen.as_ref()?,
+            Some(&upstream.params.name),
+        ))
+    });
     let (seats, turned_away) = (Seats::default(), Seats::default());
     let pseudonym = Pseudonym::random();
     let mut workers: Vec<Listeners> = (0..server.workers.max(1))
@@ -102,8 +106,8 @@ pub fn bind(
         })
         .collect();
     let mut addresses = Vec::new();
-    for (address, own) in [(server.listen, None)].into_iter().chain(own) {
-        let (sockets, address) = bind_address(address, workers.len())
+    for (address, own) in [(&server.listen, None)].into_iter().chain(own) {
+        let (sockets, address) = Listener::bind_each(address, workers.len(), server.socket_mode)
             .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
         addresses.push(address);
         for (worker, listener) in workers.iter_mut().zip(sockets) {
@@ -125,26 +129,27 @@ pub async fn serve(proxy: Arc<Proxy>, listeners: Listeners, shutdown: Cancellati
     let mut entrances = Vec::new();
     for Bound { listener, own } in listeners.sockets {
         let accepting = listener
-            .local_addr()
-            .and_then(|address| Ok((address, TcpListener::from_std(listener)?)));
-        let (address, listener) = match accepting {
+            .address()
+            .and_then(|address| Ok((address, listener.into_acceptor()?)));
+        let (address, acceptor) = match accepting {
             Ok(accepting) => accepting,
             Err(error) => {
                 tracing::error!(%error, "a listener does not work");
                 continue;
             }
         };
+        let port = port_in_host(&address);
         let entrance = Rc::new(Entrance {
-            scene: RefCell::new(Scene::new(&worker, own.as_deref(), address.port())),
+            scene: RefCell::new(Scene::new(&worker, own.as_deref(), port)),
             own,
-            port: address.port(),
+            port,
             drain: Drain::default(),
             is_leaving: Rc::default(),
             seats: listeners.seats.clone(),
             turned_away: listeners.turned_away.clone(),
         });
         entrances.push(Rc::clone(&entrance));
-        loops.spawn_local(accept(entrance, listener, shutdown.clone()));
+        loops.spawn_local(accept(entrance, acceptor, shutdown.clone()));
     }
     let serving = async { while loops.join_next().await.is_some() {} };
     tokio::select! {
@@ -216,7 +221,7 @@ struct Entrance {
     turned_away: Seats,
 }
 
-async fn accept(entrance: Rc<Entrance>, listener: TcpListener, shutdown: CancellationToken) {
+async fn accept(entrance: Rc<Entrance>, acceptor: Acceptor, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown.cancelled());
     let mut pause = pin!(sleep_until(Instant::now()));
@@ -226,10 +231,10 @@ async fn accept(entrance: Rc<Entrance>, listener: TcpListener, shutdown: Cancell
             () = &mut shutdown => break,
             Some(_ended) = connections.join_next() => {}
             () = &mut pause, if !pause.is_elapsed() => {}
-            accepted = listener.accept(), if pause.is_elapsed() => match accepted {
-                Ok((stream, _)) => {
+            accepted = acceptor.accept(), if pause.is_elapsed() => match accepted {
+                Ok((stream, peer)) => {
                     failures = 0;
-                    entrance.admit(stream, &mut connections);
+                    entrance.admit(stream, peer, &mut connections);
                 }
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
@@ -242,7 +247,7 @@ async fn accept(entrance: Rc<Entrance>, listener: TcpListener, shutdown: Cancell
         }
     }
     entrance.is_leaving.set(true);
-    entrance.admit_the_last(listener, &mut connections);
+    entrance.admit_the_last(acceptor, &mut connections);
     let deadline = entrance.worker().proxy.server.drain_timeout;
     let drained = async {
         // However the moment ends, the rest is for drain.
@@ -278,35 +283,31 @@ impl Entrance {
     }
 
     /// Admits those whom the kernel has let in already, and closes the socket, which would reset them.
-    fn admit_the_last(self: &Rc<Self>, listener: TcpListener, connections: &mut JoinSet<()>) {
-        let Ok(listener) = listener.into_std() else {
-            return;
-        };
-        for _ in 0..BACKLOG {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    let stream = stream
-                        .set_nonblocking(true)
-                        .and_then(|()| TcpStream::from_std(stream));
-                    if let Ok(stream) = stream {
-                        self.admit(stream, connections);
-                    }
-                }
+    fn admit_the_last(self: &Rc<Self>, acceptor: Acceptor, connections: &mut JoinSet<()>) {
+        for accepted in acceptor.into_the_last().take(MOST_OF_THE_LAST) {
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer, connections),
                 Err(error) if is_of_the_peer(&error) => {}
-                Err(_nobody_left) => break,
+                Err(_) => break,
             }
         }
     }
 
-    fn admit(self: &Rc<Self>, stream: TcpStream, connections: &mut JoinSet<()>) {
-        // Without it an answer in two writes waits for a delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
+    fn admit(self: &Rc<Self>, stream: Stream, peer: Peer, connections: &mut JoinSet<()>) {
         let worker = self.worker();
-        if let Some(seat) = self.seats.take(worker.proxy.server.max_connections) {
+        let server = &worker.proxy.server;
+        if !is_admitted(server, peer) {
+            self.turn_away(stream, &Rejection::other_user(), connections);
+        } else if let Some(seat) = self.seats.take(server.max_connections) {
             connections.spawn_local(Rc::clone(self).serve(stream, seat));
-        } else if let Some(seat) = self.turned_away.take(MAX_TURNED_AWAY) {
-            let rejection = Rejection::overloaded();
-            let last_word = refuse(&worker, &rejection);
+        } else {
+            self.turn_away(stream, &Rejection::overloaded(), connections);
+        }
+    }
+
+    fn turn_away(&self, stream: Stream, rejection: &Rejection, connections: &mut JoinSet<()>) {
+        if let Some(seat) = self.turned_away.take(MAX_TURNED_AWAY) {
+            let last_word = refuse(&self.worker(), rejection);
             connections.spawn_local(async move {
                 connection::close_with(stream, &last_word).await;
                 drop(seat);
@@ -314,7 +315,7 @@ impl Entrance {
         }
     }
 
-    async fn serve(self: Rc<Self>, stream: TcpStream, seat: Seat) {
+    async fn serve(self: Rc<Self>, stream: Stream, seat: Seat) {
         let limits = {
             let worker = self.worker();
             let server = &worker.proxy.server;
@@ -376,43 +377,19 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     )
 }
 
-fn bind_address(
-    address: SocketAddr,
-    workers: usize,
-) -> io::Result<(Vec<net::TcpListener>, SocketAddr)> {
-    if workers == 1 {
-        let listener = listen(address, false)?;
-        let address = listener.local_addr()?;
-        return Ok((vec![listener], address));
+/// Whether this process may connect. On a port the system does not say who it is; there the caller key does.
+fn is_admitted(server: &ServerParams, peer: Peer) -> bool {
+    match (peer, &server.allowed_uids) {
+        (Peer::Tcp, _) | (Peer::Unix(_), None) => true,
+        (Peer::Unix(uid), Some(allowed)) => {
+            uid.is_some_and(|uid| socket::is_us_or_root(uid) || allowed.contains(&uid))
+        }
     }
-    // Sockets that share a port would share it with another process too, and each would get a part of
-    // the connections. One that does not share finds out that the port is taken.
-    let probe = socket(address, false)?;
-    let address = probe.local_addr()?.as_socket().unwrap_or(address);
-    drop(probe);
-    let listeners: io::Result<Vec<_>> = (0..workers).map(|_| listen(address, true)).collect();
-    Ok((listeners?, address))
 }
 
-fn listen(address: SocketAddr, shares_port: bool) -> io::Result<net::TcpListener> {
-    let socket = socket(address, shares_port)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-fn socket(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    if shares_port {
-        socket.set_reuse_port(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
+/// What Host may name besides the names: a Unix socket has no port, and so its Host has none but the scheme's own.
+fn port_in_host(address: &Address) -> u16 {
+    address.port().unwrap_or(DEFAULT_PORT)
 }
 
 #[cfg(test)]

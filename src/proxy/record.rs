@@ -345,6 +345,13 @@ pub(super) fn refused(worker: &Worker, id: RequestId, code: Code, reason: Option
     if let Some(reason) = reason {
         series.count_decision(None, Decision::Deny, reason);
     }
+    let mut withheld = None;
+    if code == Code::ClientUnauthenticated {
+        withheld = worker.admits_stranger_to_log();
+        if withheld.is_none() {
+            return;
+        }
+    }
     tracing::warn!(
         target: "bursar::access",
         request_id = id.as_str(),
@@ -352,6 +359,7 @@ pub(super) fn refused(worker: &Worker, id: RequestId, code: Code, reason: Option
         code = code.as_str(),
         decision = reason.map(|_| "deny"),
         reason = reason.map(Reason::as_str),
+        lines_withheld = withheld.filter(|lines| *lines > 0),
         "request"
     );
 }
@@ -385,7 +393,9 @@ pub(super) mod testing {
         let second = Duration::from_secs(1);
         let proxy = Proxy {
             server: ServerParams {
-                listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+                listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
+                socket_mode: 0o600,
+                allowed_uids: None,
                 caller_keys: None,
                 hosts: Vec::new(),
                 workers: 1,

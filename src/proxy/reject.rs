@@ -95,6 +95,15 @@ impl Rejection {
             .closing()
     }
 
+    /// The process at the other end of a Unix socket is none of those that may use it.
+    pub(super) fn other_user() -> Self {
+        Self::new(
+            Code::ClientUnauthenticated,
+            "The user of this process may not use this socket: server.allowed_uids does not name it.",
+        )
+        .closing()
+    }
+
     /// The response.
     pub(super) fn response(&self, id: RequestId) -> Response<Bytes> {
         let problem = ProblemDetails {

@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
         "scope",
         "secret",
         "series",
+        "socket",
         "telemetry",
         "tls",
     ],

@@ -47,6 +47,9 @@ mod injection;
 /// Who may call at all.
 mod caller;
 
+/// Unix sockets, and which users may connect.
+mod unix_sockets;
+
 /// Default deny: no byte leaves without a permit.
 mod denials;
 

@@ -3,7 +3,10 @@
 use std::{sync::Mutex, time::Duration};
 
 use prometheus::Registry;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use super::*;
 use crate::{
@@ -71,9 +74,17 @@ impl AdminState for State {
 
 const CONTROL_KEY: &str = "canary-control-key";
 
+/// The sockets of a test, all on ports.
+#[derive(Clone, Copy)]
+struct Ports {
+    listen: SocketAddr,
+    control: SocketAddr,
+    jwks_listen: Option<SocketAddr>,
+}
+
 struct Running {
     state: Arc<State>,
-    addresses: Addresses,
+    addresses: Ports,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -89,13 +100,13 @@ fn start_with(limits: Limits, control_keys: Option<AccessKeys>) -> Running {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let params = AdminParams {
         listen: any,
-        control: any,
+        control: any.into(),
         control_keys,
         jwks_listen: Some(any),
         ready_needs: ReadyNeeds::FirstToken,
     };
     let listeners = bind(&params).unwrap();
-    let addresses = listeners.addresses();
+    let addresses = listeners.addresses().clone();
     let state = Arc::new(State(Mutex::new((Phase::Serving, true)), Mutex::default()));
     let configuration = Configuration::new(
         params,
@@ -103,7 +114,7 @@ fn start_with(limits: Limits, control_keys: Option<AccessKeys>) -> Running {
             config_path: Some("/etc/bursar/config.toml".into()),
             config_hash: "c0ffee".to_owned(),
             listen: Vec::new(),
-            admin: addresses,
+            admin: addresses.clone(),
             upstreams: Vec::new(),
         },
         Duration::from_secs(1_700_000_000),
@@ -120,7 +131,11 @@ fn start_with(limits: Limits, control_keys: Option<AccessKeys>) -> Running {
     tokio::spawn(serve_within(limits, admin, listeners, shutdown.clone()));
     Running {
         state,
-        addresses,
+        addresses: Ports {
+            listen: addresses.listen,
+            control: addresses.control.tcp().unwrap(),
+            jwks_listen: addresses.jwks_listen,
+        },
         _stop: shutdown.drop_guard(),
     }
 }
@@ -157,7 +172,7 @@ async fn get(address: SocketAddr, target: &str) -> Answer {
 #[tokio::test]
 async fn each_path_is_served_on_its_own_socket_and_404_on_the_others() {
     let running = start();
-    let Addresses {
+    let Ports {
         listen,
         control,
         jwks_listen,
@@ -518,11 +533,11 @@ async fn a_slow_peer_is_cut_off() {
 
 #[test]
 fn an_address_that_is_taken_is_named_with_its_setting() {
-    let taken = StdListener::bind(("127.0.0.1", 0)).unwrap();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = taken.local_addr().unwrap();
     let error = bind(&AdminParams {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        control: address,
+        control: address.into(),
         control_keys: None,
         jwks_listen: None,
         ready_needs: ReadyNeeds::default(),

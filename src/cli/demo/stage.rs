@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, TcpListener},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -26,6 +26,7 @@ use crate::{
     random,
     scope::{InvalidScope, ScopeSet},
     secret::{ExposeSecret, SecretString},
+    socket::Address,
     telemetry::LogHandle,
 };
 
@@ -196,7 +197,7 @@ impl Stage {
         self.addresses
             .proxy
             .first()
-            .map_or_else(String::new, SocketAddr::to_string)
+            .map_or_else(String::new, Address::to_string)
     }
 
     /// Probes and metrics, as `host:port`.

@@ -5,6 +5,7 @@ use http::Uri;
 use crate::{
     config::{Config, UpstreamConfig},
     proxy::HostName,
+    socket::Address,
 };
 
 /// Why no upstream can be told.
@@ -78,14 +79,19 @@ impl Called {
         let is_origin = *origin.host == *self.host && origin.port == self.port;
         let own_listener = params
             .listen
-            .is_some_and(|listen| listen.port() == self.port && self.is_loopback());
+            .as_ref()
+            .is_some_and(|listen| self.is_listener(listen));
         is_origin || own_listener || params.hosts.iter().any(|name| self.is(name))
     }
 
     fn is_this_bursar(&self, config: &Config) -> bool {
         let server = &config.server;
-        (self.is_loopback() && self.port == server.listen.port())
-            || server.hosts.iter().any(|name| self.is(name))
+        self.is_listener(&server.listen) || server.hosts.iter().any(|name| self.is(name))
+    }
+
+    /// A Unix socket has no port of its own; its Host has the scheme's.
+    fn is_listener(&self, listen: &Address) -> bool {
+        self.is_loopback() && listen.port().unwrap_or(80) == self.port
     }
 
     fn is(&self, name: &HostName) -> bool {

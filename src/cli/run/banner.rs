@@ -1,8 +1,6 @@
 //! What a person at a terminal sees first: the URL to paste.
 
-use std::net::{IpAddr, SocketAddr};
-
-use crate::{app::Addresses, cli::output::Paint, config::Config};
+use crate::{app::Addresses, cli::output::Paint, config::Config, socket::Address};
 
 /// What of the configuration goes into the banner.
 pub(super) struct Banner {
@@ -49,7 +47,7 @@ impl Banner {
             text.push_str(&format!(
                 "  {}  {}  ->  {}  (credential {})\n",
                 upstream.name,
-                paint.bold(&url(*listener)),
+                paint.bold(&url(listener)),
                 upstream.base_url,
                 upstream.credential
             ));
@@ -57,22 +55,18 @@ impl Banner {
         text.push_str(&format!(
             "Give the application that URL as the address of its LMS, and no credential.\n\
              Metrics: {}/metrics   What is going on: bursar status   Ctrl-C drains and stops.\n\n",
-            url(addresses.admin)
+            url(&addresses.admin.into())
         ));
         text
     }
 }
 
-/// A URL that works when pasted: a listener on every address is reached by loopback.
-fn url(address: SocketAddr) -> String {
-    let address = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], address.port())),
-        IpAddr::V6(ip) if ip.is_unspecified() => {
-            SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), address.port())
-        }
-        _ => address,
-    };
-    format!("http://{address}")
+/// A URL that works when pasted. A Unix socket has none: it is shown as it is configured.
+fn url(address: &Address) -> String {
+    match address.to_reach() {
+        Address::Tcp(address) => format!("http://{address}"),
+        unix @ Address::Unix(_) => unix.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -91,13 +85,18 @@ mod tests {
     #[test]
     fn each_upstream_is_shown_with_the_url_that_leads_to_it() {
         let banner = Banner {
-            upstreams: vec![line("lms", false), line("dap", true)],
+            upstreams: vec![line("lms", false), line("dap", true), line("files", true)],
         };
-        let address = |text: &str| text.parse().unwrap();
+        let tcp = |text: &str| text.parse().unwrap();
+        let address = |text: &str| Address::Tcp(tcp(text));
         let text = banner.render(
             &Addresses {
-                proxy: vec![address("0.0.0.0:8080"), address("[::1]:8082")],
-                admin: address("[::]:9464"),
+                proxy: vec![
+                    address("0.0.0.0:8080"),
+                    address("[::1]:8082"),
+                    Address::Unix(std::path::Path::new("/run/files").into()),
+                ],
+                admin: tcp("[::]:9464"),
                 control: address("127.0.0.1:9465"),
                 jwks: None,
             },
@@ -106,6 +105,7 @@ mod tests {
         for part in [
             "lms  http://127.0.0.1:8080  ->  https://lms.example.edu  (credential key)",
             "dap  http://[::1]:8082  ->  https://dap.example.edu",
+            "files  unix:/run/files  ->  https://files.example.edu",
             "http://[::1]:9464/metrics",
         ] {
             assert!(text.contains(part), "{part} in {text}");

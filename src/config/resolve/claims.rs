@@ -1,6 +1,6 @@
 //! Addresses and names that only one may have.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::{
     config::{
@@ -9,12 +9,13 @@ use crate::{
         value::{Fault, address::BaseUrl},
     },
     proxy::HostName,
+    socket::Address,
 };
 
 /// Who claims what, gathered section by section.
 #[derive(Default)]
 pub(super) struct Claims {
-    listeners: Vec<(Table, &'static str, SocketAddr)>,
+    listeners: Vec<(Table, &'static str, Address)>,
     names: Vec<(Table, &'static str, HostName)>,
     origins: Vec<(Table, BaseUrl)>,
     own_names: Vec<HostName>,
@@ -22,7 +23,7 @@ pub(super) struct Claims {
 
 impl Claims {
     /// A listener binds an address.
-    pub(super) fn listener(&mut self, table: &Table, key: &'static str, address: SocketAddr) {
+    pub(super) fn listener(&mut self, table: &Table, key: &'static str, address: Address) {
         self.listeners.push((table.clone(), key, address));
     }
 
@@ -44,6 +45,13 @@ impl Claims {
         self.origins.push((table.clone(), base.clone()));
     }
 
+    /// Whether a listener claimed so far is a Unix socket of the proxy, with permissions of its own.
+    pub(super) fn has_unix_socket(&self) -> bool {
+        self.listeners
+            .iter()
+            .any(|(_, key, address)| *key == "listen" && address.tcp().is_none())
+    }
+
     /// Applications call bursar itself by a name.
     pub(super) fn own_name(&mut self, name: HostName) {
         self.own_names.push(name);
@@ -51,17 +59,17 @@ impl Claims {
 
     /// Notes every claim that an earlier one excludes.
     pub(super) fn check(&self, reader: &mut Reader) {
-        let mut earlier: Vec<&(Table, &str, SocketAddr)> = Vec::new();
+        let mut earlier: Vec<&(Table, &str, Address)> = Vec::new();
         for claim in &self.listeners {
             let (table, key, address) = claim;
             if let Some((other, other_key, _)) = earlier
                 .iter()
-                .find(|(.., other)| is_same_socket(*other, *address))
+                .find(|(.., other)| is_same_socket(other, address))
             {
                 let fault = Fault::new(
                     ProblemCode::ListenerConflict,
                     format!("{address} is the address of {} too", other.key(other_key)),
-                    "give each listener a port of its own",
+                    "give each listener a port or a socket of its own",
                 );
                 reader.fault(table, key, fault);
             }
@@ -92,7 +100,7 @@ impl Claims {
             let own = self
                 .listeners
                 .iter()
-                .find(|(.., address)| self.is_reached_by(*address, base));
+                .find(|(.., address)| self.is_reached_by(address, base));
             if let Some((other, key, _)) = own {
                 let fault = Fault::new(
                     ProblemCode::Loop,
@@ -105,7 +113,10 @@ impl Claims {
     }
 
     /// Whether requests to `base` would arrive at our own listener (R39), as far as can be told without the network.
-    fn is_reached_by(&self, listener: SocketAddr, base: &BaseUrl) -> bool {
+    fn is_reached_by(&self, listener: &Address, base: &BaseUrl) -> bool {
+        let Some(listener) = listener.tcp() else {
+            return false;
+        };
         let (ip, host) = (listener.ip().to_canonical(), &*base.origin.host);
         let is_its_name = |name: &HostName| {
             name.host == host && name.port.is_none_or(|port| port == listener.port())
@@ -120,7 +131,10 @@ impl Claims {
 }
 
 /// Whether the second bind would fail, or take the first one's connections.
-fn is_same_socket(one: SocketAddr, other: SocketAddr) -> bool {
+fn is_same_socket(one: &Address, other: &Address) -> bool {
+    let (Some(one), Some(other)) = (one.tcp(), other.tcp()) else {
+        return one == other;
+    };
     let covers = |one: IpAddr, other: IpAddr| {
         // The IPv6 wildcard takes IPv4 connections too.
         one == other || (one.is_unspecified() && (one.is_ipv6() || other.is_ipv4()))
@@ -147,8 +161,8 @@ mod tests {
 
     #[test]
     fn a_wildcard_listener_covers_the_addresses_of_its_port() {
-        let same =
-            |one: &str, other: &str| is_same_socket(one.parse().unwrap(), other.parse().unwrap());
+        let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
+        let same = |one: &str, other: &str| is_same_socket(&tcp(one), &tcp(other));
         assert!(same("127.0.0.1:80", "127.0.0.1:80"));
         assert!(same("0.0.0.0:80", "127.0.0.1:80"));
         assert!(same("127.0.0.1:80", "[::]:80"));

@@ -1,12 +1,18 @@
 //! Where bursar listens, and who can reach it there (R76).
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, os::unix::fs::MetadataExt as _, path::Path};
 
 use super::Claims;
-use crate::config::{
-    problem::ProblemCode,
-    reader::{Reader, Table},
-    value::{Fault, address::Listen},
+use crate::{
+    config::{
+        problem::ProblemCode,
+        reader::{Reader, Table},
+        value::{
+            Fault,
+            address::{Listen, ListenTcp},
+        },
+    },
+    socket::Address,
 };
 
 /// What has to be said before a listener of the proxy may be reached from other machines.
@@ -28,47 +34,35 @@ impl Reach {
     }
 }
 
-/// A listener of the proxy: on loopback, unless other machines are meant and asked for a key.
+/// A listener of the proxy: on this machine, unless others are meant and asked for a key.
 pub(super) fn proxy(
     reader: &mut Reader,
     claims: &mut Claims,
     table: &Table,
     key: &'static str,
     reach: Reach,
-) -> Option<SocketAddr> {
-    let listen = reader.get::<Listen>(table, key)?;
-    let missing = match reach {
-        _ if listen.is_loopback() => None,
-        Reach {
-            is_allowed: true,
-            has_key: true,
-        } => None,
-        Reach {
-            is_allowed: true,
-            has_key: false,
-        } => Some(
+) -> Option<Address> {
+    let Listen(address) = reader.get(table, key)?;
+    let missing = match (address.is_local(), reach.is_allowed, reach.has_key) {
+        (true, ..) | (false, true, true) => None,
+        (false, true, false) => Some(
             "set server.caller_key_file too (`openssl rand -base64 32` makes a key)".to_owned(),
         ),
-        Reach {
-            is_allowed: false, ..
-        } => Some(format!(
-            "listen on 127.0.0.1:{0} or [::1]:{0}, which containers of one pod share; if other machines are meant, set \
-             server.allow_remote = true and server.caller_key_file",
-            listen.0.port()
+        (false, false, _) => Some(format!(
+            "{}; if other machines are meant, set server.allow_remote = true and server.caller_key_file",
+            on_loopback(&address)
         )),
     };
     if let Some(help) = missing {
         let what = format!(
-            "{} is not a loopback address: other machines could use the LMS with bursar's token, and nothing would ask \
-             them who they are",
-            listen.0
+            "{address} is not a loopback address: other machines could use the LMS with bursar's token, and nothing would \
+             ask them who they are"
         );
         let fault = Fault::new(ProblemCode::ExposedListener, what, help);
         reader.fault(table, key, fault);
         return None;
     }
-    claims.listener(table, key, listen.0);
-    Some(listen.0)
+    Some(claim(reader, claims, table, key, address))
 }
 
 /// The control socket: never for other machines.
@@ -77,25 +71,20 @@ pub(super) fn control(
     claims: &mut Claims,
     table: &Table,
     key: &'static str,
-) -> Option<SocketAddr> {
-    let listen = reader.get::<Listen>(table, key)?;
-    if !listen.is_loopback() {
+) -> Option<Address> {
+    let Listen(address) = reader.get(table, key)?;
+    if !address.is_local() {
         let fault = Fault::new(
             ProblemCode::ExposedListener,
             format!(
-                "{} is not a loopback address; that would show the state of every credential to other machines",
-                listen.0
+                "{address} is not a loopback address; that would show the state of every credential to other machines"
             ),
-            format!(
-                "listen on 127.0.0.1:{0} or [::1]:{0}; containers of one pod share it",
-                listen.0.port()
-            ),
+            on_loopback(&address),
         );
         reader.fault(table, key, fault);
         return None;
     }
-    claims.listener(table, key, listen.0);
-    Some(listen.0)
+    Some(claim(reader, claims, table, key, address))
 }
 
 /// A listener that shows nothing which not everybody may see.
@@ -105,7 +94,47 @@ pub(super) fn anywhere(
     table: &Table,
     key: &'static str,
 ) -> Option<SocketAddr> {
-    let listen = reader.get::<Listen>(table, key)?;
-    claims.listener(table, key, listen.0);
-    Some(listen.0)
+    let ListenTcp(address) = reader.get(table, key)?;
+    claims.listener(table, key, address.into());
+    Some(address)
+}
+
+fn on_loopback(address: &Address) -> String {
+    let port = address.port().unwrap_or_default();
+    format!(
+        "listen on 127.0.0.1:{port} or [::1]:{port}, which containers of one pod share, or on a Unix socket"
+    )
+}
+
+fn claim(
+    reader: &mut Reader,
+    claims: &mut Claims,
+    table: &Table,
+    key: &'static str,
+    address: Address,
+) -> Address {
+    if let Address::Unix(path) = &address
+        && let Some(mode) = mode_for_others(path)
+    {
+        let fault = Fault::new(
+            ProblemCode::ExposedListener,
+            format!(
+                "others can write to the directory of the socket (mode {mode:04o}), and so put a socket of their own in its \
+                 place"
+            ),
+            "chmod o-w the directory. In a pod, mount an emptyDir into no containers but the two that use it; its mode is \
+             0777 unless a subPath or fsGroup makes it another",
+        );
+        reader.fault(table, key, fault.warning());
+    }
+    claims.listener(table, key, address.clone());
+    address
+}
+
+/// The mode of the socket's directory, where others could replace what is in it.
+fn mode_for_others(socket: &Path) -> Option<u32> {
+    const OTHERS_WRITE: u32 = 0o002;
+    const STICKY: u32 = 0o1000;
+    let mode = socket.parent()?.metadata().ok()?.mode() & 0o7777;
+    (mode & OTHERS_WRITE != 0 && mode & STICKY == 0).then_some(mode)
 }

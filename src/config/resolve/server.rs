@@ -14,6 +14,7 @@ use crate::{
         value::{
             Fault,
             quantity::{Connections, Period, Timeout, Workers},
+            socket::{SocketMode, Uids},
         },
     },
     policy::Mode,
@@ -51,6 +52,8 @@ pub(super) fn server(
 ) -> Option<ServerParams> {
     let table = reader.section("server");
     let listen = listener::proxy(reader, claims, &table, "listen", reach);
+    let socket_mode = reader.get::<SocketMode>(&table, "socket_mode");
+    let allowed_uids = reader.get::<Uids>(&table, "allowed_uids");
     let caller_keys = files.access_keys(reader, &table, "caller_key_file");
     let hosts = reader.get::<Vec<HostName>>(&table, "hosts");
     for host in hosts.iter().flatten() {
@@ -66,6 +69,8 @@ pub(super) fn server(
 
     Some(ServerParams {
         listen: listen?,
+        socket_mode: socket_mode?.0,
+        allowed_uids: allowed_uids.map(|uids| uids.0),
         caller_keys: caller_keys?,
         hosts: hosts?,
         workers: match workers?.0 {
@@ -79,6 +84,21 @@ pub(super) fn server(
         drain_timeout: drain_timeout?.0,
         log_requests: log_requests?,
     })
+}
+
+/// What rules Unix sockets says nothing about ports: who relies on it there is told so.
+pub(super) fn check_unix_rules(reader: &mut Reader, claims: &Claims) {
+    let table = reader.section("server");
+    for key in ["socket_mode", "allowed_uids"] {
+        if table.has(key) && !claims.has_unix_socket() {
+            let fault = Fault::new(
+                ProblemCode::NoEffect,
+                "has no effect: no listener for applications is a Unix socket, and on a port the system does not tell who connects",
+                r#"listen on "unix:/PATH", or set `caller_key_file`"#,
+            );
+            reader.fault(&table, key, fault);
+        }
+    }
 }
 
 pub(super) fn admin(

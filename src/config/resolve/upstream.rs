@@ -27,6 +27,7 @@ use crate::{
     policy::{Catalogue, Mode, Policy, PolicyProblem, PolicyProblemKind, PolicySpec},
     proxy::{HostName, Http2, UpstreamParams},
     scope::ScopeSet,
+    socket::Address,
 };
 
 /// What the upstreams share with each other and with the rest.
@@ -171,7 +172,7 @@ fn listen(
     claims: &mut Claims,
     table: &Table,
     reach: Reach,
-) -> Option<Option<std::net::SocketAddr>> {
+) -> Option<Option<Address>> {
     if !table.has("listen") {
         return Some(None);
     }

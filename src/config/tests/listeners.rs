@@ -1,5 +1,7 @@
 //! Who can reach which listener.
 
+use std::{fs, os::unix::fs::PermissionsExt};
+
 use super::{SOUND, problem, sound, write_secret};
 use crate::config::ProblemCode;
 
@@ -44,6 +46,60 @@ fn the_listener_of_an_upstream_is_under_the_same_rule() {
     assert_eq!(found.key(), "upstreams.lms.listen");
     let both = "[server]\nallow_remote = true\ncaller_key_file = \"KEY\"";
     sound(&text(&directory, both).replace(base, &exposed), &[]);
+}
+
+#[test]
+fn unix_sockets_need_no_permission_and_one_path_is_for_one_listener() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| format!("unix:{}", directory.path().join(name).display());
+    let text = |control: &str| {
+        format!(
+            "[server]\nlisten = {:?}\nsocket_mode = \"0660\"\nallowed_uids = [1000]\n[admin]\ncontrol = {:?}\n{SOUND}",
+            path("proxy"),
+            path(control),
+        )
+    };
+    let loaded = sound(&text("control"), &[]);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let server = &loaded.config.server;
+    assert_eq!(server.listen.to_string(), path("proxy"));
+    assert_eq!(server.socket_mode, 0o660);
+    assert_eq!(server.allowed_uids.as_deref(), Some(&[1000][..]));
+    let conflict = problem(&text("proxy"));
+    assert_eq!(
+        (conflict.code(), conflict.key()),
+        (ProblemCode::ListenerConflict, "admin.control")
+    );
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(directory.path(), open).unwrap();
+    let path = directory.path().join("proxy");
+    let text = format!("[server]\nlisten = \"unix:{}\"\n{SOUND}", path.display());
+    let loaded = sound(&text, &[]);
+    assert_eq!(loaded.warnings.len(), 1);
+    assert_eq!(loaded.warnings[0].code(), ProblemCode::ExposedListener);
+    assert!(loaded.warnings[0].what().contains("0777"));
+}
+
+#[test]
+fn rules_for_unix_sockets_where_there_is_none_are_refused() {
+    for rule in ["allowed_uids = [1000]", "socket_mode = \"0660\""] {
+        let found = problem(&format!("[server]\n{rule}\n{SOUND}"));
+        assert_eq!(found.code(), ProblemCode::NoEffect, "{rule}");
+    }
+}
+
+#[test]
+fn what_others_reach_has_a_port() {
+    let found = problem(&format!("[admin]\nlisten = \"unix:/run/x\"\n{SOUND}"));
+    assert_eq!(
+        (found.code(), found.key()),
+        (ProblemCode::InvalidValue, "admin.listen")
+    );
 }
 
 #[test]

@@ -12,33 +12,36 @@ use url::{Host, Url};
 use super::{
     Fault, FromValue, list, list_from_text, looks_secret,
     shape::{self, Shape},
-    string,
+    socket, string,
 };
-use crate::{config::problem::ProblemCode, dial::Origin, proxy::HostName};
+use crate::{config::problem::ProblemCode, dial::Origin, proxy::HostName, socket::Address};
 
-/// The address of a listener; port 0 asks the system for a free one.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::config) struct Listen(pub(in crate::config) SocketAddr);
+/// Where a listener is: a port, or a Unix socket.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct Listen(pub(in crate::config) Address);
 
-impl Listen {
-    /// Whether only this machine can reach it.
-    pub(in crate::config) fn is_loopback(self) -> bool {
-        self.0.ip().to_canonical().is_loopback()
+impl FromValue for Listen {
+    const SHAPE: Shape = Shape::Text(shape::LISTEN_OR_UNIX);
+
+    fn from_value(value: &Value) -> Result<Self, Fault> {
+        let text = string(value, r#"an address such as "127.0.0.1:8080""#)?;
+        match text.strip_prefix(socket::PREFIX) {
+            Some(path) => socket::path(path).map(Address::Unix),
+            None => ListenTcp::from_value(value).map(|listen| listen.0.into()),
+        }
+        .map(Self)
     }
 }
 
-impl FromValue for Listen {
+/// The address of a listener that people reach from elsewhere; port 0 asks the system for a free one.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) struct ListenTcp(pub(in crate::config) SocketAddr);
+
+impl FromValue for ListenTcp {
     const SHAPE: Shape = Shape::Text(shape::LISTEN);
 
     fn from_value(value: &Value) -> Result<Self, Fault> {
         let text = string(value, r#"an address such as "127.0.0.1:8080""#)?;
-        if text.starts_with("unix:") {
-            return Err(Fault::new(
-                ProblemCode::Unsupported,
-                "Unix sockets come with a later version",
-                r#"listen on loopback, as in "127.0.0.1:8080""#,
-            ));
-        }
         let localhost = text
             .strip_prefix("localhost:")
             .and_then(|port| port.parse().ok())
@@ -354,17 +357,19 @@ mod tests {
 
     #[test]
     fn a_listener_is_an_address_with_a_port() {
-        let of = |text: &str| Listen::from_value(&Value::from(text));
-        assert!(of("127.0.0.1:0").unwrap().is_loopback());
-        assert!(of("localhost:8080").unwrap().is_loopback());
-        assert!(of("[::ffff:127.0.0.1]:1").unwrap().is_loopback());
-        assert!(!of("0.0.0.0:8080").unwrap().is_loopback());
+        let of = |text: &str| Listen::from_value(&Value::from(text)).map(|listen| listen.0);
+        assert!(of("127.0.0.1:0").unwrap().is_local());
+        assert!(of("localhost:8080").unwrap().is_local());
+        assert!(of("[::ffff:127.0.0.1]:1").unwrap().is_local());
+        assert!(!of("0.0.0.0:8080").unwrap().is_local());
+        assert_eq!(of("unix:/run/x").unwrap().to_string(), "unix:/run/x");
+        assert!(ListenTcp::from_value(&Value::from("unix:/run/x")).is_err());
         for wrong in [
             ":8080",
             "8080",
             "bursar:8080",
             "127.0.0.1",
-            "unix:/run/x",
+            "unix:run/x",
             "127.0.0.1:65536",
         ] {
             assert!(of(wrong).is_err(), "{wrong}");

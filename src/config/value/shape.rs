@@ -16,6 +16,13 @@ pub(in crate::config) enum Shape {
     Text(Pattern),
     /// A string that is one of these.
     Words(&'static [&'static str]),
+    /// A list of whole numbers between two bounds, both included.
+    Numbers {
+        /// The least.
+        min: u32,
+        /// The most.
+        max: u32,
+    },
     /// A list of strings.
     List {
         /// Of each.
@@ -47,6 +54,13 @@ pub(in crate::config) const REQUESTS: Pattern = r"^(denied|all|1/\+?[0-9]+)$";
 /// An address and a port.
 pub(in crate::config) const LISTEN: Pattern =
     r"^(localhost|[0-9.]+|\[[0-9A-Za-z:.%]+\]):\+?[0-9]+$";
+
+/// An address and a port, or the path of a Unix socket.
+pub(in crate::config) const LISTEN_OR_UNIX: Pattern =
+    r"^((localhost|[0-9.]+|\[[0-9A-Za-z:.%]+\]):\+?[0-9]+|unix:/.*[^/])$";
+
+/// The permissions of a Unix socket.
+pub(in crate::config) const MODE: Pattern = r"^0?6[0246][0246]$";
 
 /// Scheme, host and port.
 pub(in crate::config) const ORIGIN: Pattern = r"^[hH][tT][tT][pP][sS]?://[^/?#@\s\\]+/?$";

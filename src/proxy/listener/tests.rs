@@ -8,7 +8,11 @@ use crate::{
     telemetry::testing::Captured,
 };
 use prometheus::{Registry, TextEncoder};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::net::{self, SocketAddr};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 /// A running worker.
 struct Bursar {
@@ -21,7 +25,9 @@ struct Bursar {
 fn params() -> ServerParams {
     ServerParams {
         caller_keys: None,
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
+        socket_mode: 0o600,
+        allowed_uids: None,
         hosts: vec![HostName {
             host: "bursar".to_owned(),
             port: None,
@@ -48,7 +54,7 @@ impl Bursar {
         let shutdown = CancellationToken::new();
         let worker = serve(proxy, listeners.remove(0), shutdown.clone());
         Self {
-            address: addresses[0],
+            address: addresses[0].tcp().unwrap(),
             shutdown,
             registry,
             worker: tokio::task::spawn_local(worker),
@@ -498,12 +504,12 @@ fn several_workers_share_one_port_that_nobody_else_can_take() {
     assert_eq!(workers.len(), 3);
     let port = addresses[0].port();
     for worker in &workers {
-        let address = worker.sockets[0].listener.local_addr().unwrap();
+        let address = worker.sockets[0].listener.address().unwrap();
         assert_eq!(address.port(), port);
     }
     for workers in [1, 3] {
         let again = ServerParams {
-            listen: addresses[0],
+            listen: addresses[0].clone(),
             workers,
             ..params()
         };
@@ -511,6 +517,29 @@ fn several_workers_share_one_port_that_nobody_else_can_take() {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().starts_with(&addresses[0].to_string()));
     }
+}
+
+#[test]
+fn on_a_unix_socket_the_system_says_who_may_connect() {
+    let with = |allowed_uids| ServerParams {
+        allowed_uids,
+        ..params()
+    };
+    let ours = rustix::process::geteuid().as_raw();
+    let (known, unknown) = (ours + 1, ours + 2);
+    let some = with(Some(vec![known]));
+    for uid in [0, ours, known] {
+        assert!(is_admitted(&some, Peer::Unix(Some(uid))), "{uid}");
+    }
+    for peer in [Peer::Unix(Some(unknown)), Peer::Unix(None)] {
+        assert!(!is_admitted(&some, peer), "{peer:?}");
+        assert!(is_admitted(&with(None), peer), "the mode alone decides");
+    }
+    assert!(!is_admitted(
+        &with(Some(Vec::new())),
+        Peer::Unix(Some(known))
+    ));
+    assert!(is_admitted(&some, Peer::Tcp));
 }
 
 #[test]

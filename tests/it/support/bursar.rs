@@ -6,6 +6,7 @@ use bursar::{
     app::{App, Running},
     clock::SystemClock,
     config::{LoadOptions, load},
+    socket::Address,
     telemetry::LogHandle,
 };
 
@@ -43,9 +44,9 @@ impl Bursar {
             App::start(loaded, Arc::new(SystemClock), LogHandle::default()).expect("bursar starts");
         let addresses = running.addresses();
         Self {
-            proxy: addresses.proxy[0],
+            proxy: port_or_none(&addresses.proxy[0]),
             admin: addresses.admin,
-            control: addresses.control,
+            control: port_or_none(&addresses.control),
             jwks: addresses.jwks,
             running: Some(running),
         }
@@ -148,6 +149,13 @@ pub fn control_post(control: SocketAddr, target: &str) -> Answer {
             "POST {target} HTTP/1.1\r\nHost: {control}\r\n{fields}Content-Length: 2\r\n\r\n{{}}"
         ),
     )
+}
+
+/// A test that uses Unix sockets knows their paths; port 0 is what it never connects to.
+fn port_or_none(address: &Address) -> SocketAddr {
+    address
+        .tcp()
+        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
 }
 
 pub fn admin_get(address: SocketAddr, target: &str) -> Answer {

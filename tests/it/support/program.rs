@@ -97,7 +97,13 @@ impl Daemon {
     pub fn start(directory: &Path, toml: &str) -> Self {
         let [proxy, admin, control] = [free_port(), free_port(), free_port()];
         let mut text = toml.to_owned();
-        for address in [proxy, admin, control] {
+        // One that listens on Unix sockets has a port for its probes only.
+        let ports = if toml.contains("\"unix:") {
+            vec![admin]
+        } else {
+            vec![proxy, admin, control]
+        };
+        for address in ports {
             text = text.replacen("127.0.0.1:0\"", &format!("{address}\""), 1);
         }
         let file = write_private(&directory.join("bursar.toml"), &text);
