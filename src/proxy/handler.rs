@@ -67,18 +67,16 @@ pub(super) async fn handle(
             Rejection::new(Code::InternalError, "The request ran into a bug in bursar.").closing()
         }
     };
+    Box::pin(settle(
+        incoming,
+        waits_for_continue,
+        &mut rejection,
+        &mut record,
+    ))
+    .await;
     if is_stream {
-        // It is reset where its body was not read (RFC 9113 section 8.1); the others go on.
+        // What was not read is reset with the stream (RFC 9113 section 8.1); the others go on.
         rejection.close = false;
-        drop(incoming);
-    } else {
-        Box::pin(settle(
-            incoming,
-            waits_for_continue,
-            &mut rejection,
-            &mut record,
-        ))
-        .await;
     }
     record.rejected(&mut rejection);
     let response = rejection.response(record.id());
@@ -207,7 +205,7 @@ fn check_method_override(
 }
 
 /// What becomes of a body that nobody read (R11): it is dropped if it is small and comes soon. If not,
-/// the connection ends, and none of it is ever taken for a request.
+/// the connection (over HTTP/2 the stream) ends, and none of it is ever taken for a request.
 async fn settle(
     incoming: Option<Arriving>,
     waits_for_continue: bool,

@@ -34,10 +34,13 @@ const MAX_SEND_BUFFER: usize = 64 * 1024;
 /// Bounds a head, decoded; each field counts 32 bytes more than it has.
 const MAX_HEADER_LIST: u32 = 64 * 1024;
 
-/// Streams that the application has reset before they were looked at (CVE-2023-44487), and streams that
-/// it made us reset (CVE-2025-8671): one more, and the connection ends with ENHANCE_YOUR_CALM.
+/// Streams that the application has reset before they were looked at (CVE-2023-44487): one more, and the
+/// connection ends with ENHANCE_YOUR_CALM.
 const MAX_PENDING_RESETS: usize = 20;
-const MAX_LOCAL_RESETS: usize = 100;
+
+/// The same for streams that it made us reset (CVE-2025-8671), in the whole life of a connection. Some are
+/// innocent: a piece of a body that was on its way while its request was refused may be one.
+const MAX_LOCAL_RESETS: usize = 1024;
 
 /// Serves `stream`, which begins with the preface, until one side closes it.
 pub(super) async fn serve<S, A, F, B>(
