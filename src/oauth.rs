@@ -97,6 +97,8 @@ pub enum ClientAuth {
         /// What the assertion says of itself.
         assertion: AssertionParams,
     },
+    /// `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705 section 2): the certificate of the connection is the proof.
+    Tls,
     /// `none`: the client names itself and proves nothing; what the grant brings is the proof.
     None,
 }

@@ -1,5 +1,8 @@
 //! TLS towards the LMS and the AS. The only file that names rustls's configuration.
 
+mod identity;
+mod validity;
+
 use std::{
     fs, io,
     path::Path,
@@ -16,13 +19,18 @@ use rustls::{
     },
 };
 
-/// Which roots verify a server.
+pub use identity::{Identity, IdentityError};
+pub use validity::Validity;
+
+/// Which roots verify a server, and who bursar is to one that asks.
 #[derive(Clone, Debug, Default)]
 pub struct Trust<'a> {
     /// PEM file of further roots.
     pub ca_file: Option<&'a Path>,
     /// Only those of `ca_file`, not the system's.
     pub ca_only: bool,
+    /// For servers that ask for a certificate.
+    pub identity: Option<&'a Identity>,
 }
 
 /// Why no TLS configuration could be made.
@@ -56,7 +64,11 @@ pub enum TlsError {
 pub fn client_config(trust: &Trust<'_>) -> Result<Arc<ClientConfig>, TlsError> {
     static KNOWN: Mutex<Vec<(Content, Weak<ClientConfig>)>> = Mutex::new(Vec::new());
 
-    let Trust { ca_file, ca_only } = *trust;
+    let Trust {
+        ca_file,
+        ca_only,
+        identity,
+    } = *trust;
     let ca = ca_file
         .map(fs::read)
         .transpose()
@@ -64,6 +76,8 @@ pub fn client_config(trust: &Trust<'_>) -> Result<Arc<ClientConfig>, TlsError> {
     let content = Content {
         ca: ca.as_deref().map(sha256),
         ca_only,
+        // One certificate has one key.
+        chain: identity.map(|identity| sha256(&identity.chain())),
     };
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     known.retain(|(_, config)| config.strong_count() > 0);
@@ -71,7 +85,7 @@ pub fn client_config(trust: &Trust<'_>) -> Result<Arc<ClientConfig>, TlsError> {
     if let Some(config) = found.and_then(|(_, config)| config.upgrade()) {
         return Ok(config);
     }
-    let config = new_config(ca.as_deref(), ca_only)?;
+    let config = new_config(ca.as_deref(), ca_only, identity)?;
     known.push((content, Arc::downgrade(&config)));
     Ok(config)
 }
@@ -81,13 +95,18 @@ pub fn client_config(trust: &Trust<'_>) -> Result<Arc<ClientConfig>, TlsError> {
 struct Content {
     ca: Option<Vec<u8>>,
     ca_only: bool,
+    chain: Option<Vec<u8>>,
 }
 
 fn sha256(bytes: &[u8]) -> Vec<u8> {
     digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
 }
 
-fn new_config(ca: Option<&[u8]>, ca_only: bool) -> Result<Arc<ClientConfig>, TlsError> {
+fn new_config(
+    ca: Option<&[u8]>,
+    ca_only: bool,
+    identity: Option<&Identity>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let roots = match ca {
         None if ca_only => return Err(TlsError::NoCertificate),
         None => Arc::clone(system_roots()),
@@ -108,11 +127,14 @@ fn new_config(ca: Option<&[u8]>, ca_only: bool) -> Result<Arc<ClientConfig>, Tls
         clippy::expect_used,
         reason = "independent of any input: the provider is compiled in, and every test here builds it"
     )]
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("aws-lc-rs speaks TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        Some(identity) => builder.with_client_cert_resolver(identity.resolver()),
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -178,6 +200,7 @@ mod tests {
         client_config(&Trust {
             ca_file: Some(file.path()),
             ca_only: false,
+            identity: None,
         })
         .unwrap_err()
     }
@@ -204,6 +227,7 @@ mod tests {
             let trust = Trust {
                 ca_file: Some(file.path()),
                 ca_only,
+                identity: None,
             };
             assert!(client_config(&trust).is_ok());
         }
@@ -217,6 +241,7 @@ mod tests {
             client_config(&Trust {
                 ca_file: Some(file.path()),
                 ca_only,
+                identity: None,
             })
             .unwrap()
         };
@@ -224,6 +249,32 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &config(&other, true)));
         assert!(!Arc::ptr_eq(&first, &config(&one, false)));
         assert!(!Arc::ptr_eq(&first, &config(&different, true)));
+    }
+
+    #[test]
+    fn the_same_identity_gives_the_same_configuration_and_another_one_another() {
+        let identity = || {
+            let own = rcgen::generate_simple_self_signed(["bursar.test".to_owned()]).unwrap();
+            let key = own.signing_key.serialize_pem().into();
+            (own.cert.pem(), key)
+        };
+        let (chain, key) = identity();
+        let read = |(chain, key): &(String, secrecy::SecretString)| {
+            let identity = Identity::from_pem(chain, key).unwrap();
+            client_config(&Trust {
+                identity: Some(&identity),
+                ..Trust::default()
+            })
+            .unwrap()
+        };
+        let own = (chain, key);
+        let first = read(&own);
+        assert!(Arc::ptr_eq(&first, &read(&own)));
+        assert!(!Arc::ptr_eq(&first, &read(&identity())));
+        assert!(!Arc::ptr_eq(
+            &first,
+            &client_config(&Trust::default()).unwrap()
+        ));
     }
 
     #[test]
@@ -240,6 +291,7 @@ mod tests {
         let absent = Trust {
             ca_file: Some(Path::new("/nowhere/ca.pem")),
             ca_only: true,
+            identity: None,
         };
         assert!(matches!(client_config(&absent), Err(TlsError::CaFile(_))));
     }
@@ -249,6 +301,7 @@ mod tests {
         let trust = Trust {
             ca_file: None,
             ca_only: true,
+            identity: None,
         };
         assert!(matches!(
             client_config(&trust),

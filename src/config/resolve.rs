@@ -5,6 +5,7 @@ mod claims;
 mod credential;
 mod file;
 mod listener;
+mod mutual_tls;
 mod outbound;
 mod route;
 mod scopes;

@@ -215,6 +215,10 @@ keys! {
     "credentials.*.timeout": Timeout = r#""10s""#;
     /// Roots beside the system's, in PEM.
     "credentials.*.ca_file": PathBuf;
+    /// The certificate (PEM, its chain behind it) by which the server knows bursar: mutual TLS, with client_key_file.
+    "credentials.*.client_cert_file": PathBuf;
+    /// The file of the key of that certificate, PEM: PKCS#8, PKCS#1 or SEC1.
+    "credentials.*.client_key_file": PathBuf;
     /// The company proxy to go through: http://[USER:PASSWORD@]HOST:PORT.
     "credentials.*.http_proxy": ProxyUrl, secret;
     /// The token of a static grant; a file of its own (token_file) is safer.
@@ -255,6 +259,10 @@ keys! {
     "upstreams.*.ca_only": bool = "false";
     /// "auto": HTTP/2 where the LMS chooses it over TLS, else HTTP/1.1; "never": HTTP/1.1; "only": HTTP/2, also without TLS.
     "upstreams.*.http2": Http2 = r#""auto""#;
+    /// The certificate (PEM, its chain behind it) by which the LMS knows bursar: mutual TLS, with client_key_file.
+    "upstreams.*.client_cert_file": PathBuf;
+    /// The file of the key of that certificate, PEM: PKCS#8, PKCS#1 or SEC1.
+    "upstreams.*.client_key_file": PathBuf;
     /// The company proxy to go through: http://[USER:PASSWORD@]HOST:PORT.
     "upstreams.*.http_proxy": ProxyUrl, secret;
     /// Whether Cookie and Set-Cookie pass.

@@ -43,7 +43,8 @@ pub(super) fn authenticate(
             let key = keys.signing(now.wall);
             present(client_id, key.sign(&assertion.typ, &claims), form)?;
         }
-        ClientAuth::None => {
+        // The server finds the proof in the connection, and by the id whose it is (RFC 8705 section 2).
+        ClientAuth::Tls | ClientAuth::None => {
             form.append_pair("client_id", client_id);
         }
     }
@@ -161,7 +162,9 @@ mod tests {
 
     #[test]
     fn a_public_client_names_itself_and_proves_nothing() {
+        let (_, of_certificate) = proof(&ClientAuth::Tls);
         let (headers, fields) = proof(&ClientAuth::None);
+        assert_eq!(of_certificate, fields);
         assert!(headers.is_empty());
         assert_eq!(fields, [("client_id".to_owned(), "me".to_owned())]);
     }

@@ -69,6 +69,8 @@ impl PartialEq for ClientAuth {
                 Self::PrivateKeyJwt { keys: theirs, assertion: their_assertion }
                     if keys == theirs && assertion == their_assertion
             ),
+            // The certificate is the connection's, and compared with it.
+            Self::Tls => matches!(other, Self::Tls),
             Self::None => matches!(other, Self::None),
         }
     }

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use bursar::{
@@ -164,6 +165,10 @@ fn configurations(page: &Page) -> Vec<String> {
 }
 
 /// Lets every `…_file` and `keys_dir` name what is in `directory`, with something in it that is good enough.
+/// Every certificate of mutual TLS, and its key.
+static IDENTITY: LazyLock<rcgen::CertifiedKey<rcgen::KeyPair>> =
+    LazyLock::new(|| rcgen::generate_simple_self_signed(["bursar.example".to_owned()]).unwrap());
+
 fn with_files(configuration: &str, directory: &Path) -> String {
     let mut text = String::new();
     for line in configuration.lines() {
@@ -187,6 +192,8 @@ fn with_files(configuration: &str, directory: &Path) -> String {
                 let key = bursar::keys::generate(bursar::keys::Algorithm::Es256).unwrap();
                 key.expose_secret().to_owned()
             }
+            "client_cert_file" => IDENTITY.cert.pem(),
+            "client_key_file" => IDENTITY.signing_key.serialize_pem(),
             "ca_file" => {
                 let authority = rcgen::generate_simple_self_signed(["ca.example".to_owned()]);
                 authority.unwrap().cert.pem()

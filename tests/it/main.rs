@@ -83,6 +83,9 @@ mod tls;
 /// HTTP/2 to the LMS.
 mod http2;
 
+/// Who bursar is to a server that asks.
+mod mutual_tls;
+
 /// The way out through a company proxy.
 mod company_proxy;
 

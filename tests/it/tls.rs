@@ -4,12 +4,14 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
     thread,
+    time::{Duration, SystemTime},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
     pki_types::{CertificateDer, PrivateKeyDer},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
 use crate::support::{
@@ -44,6 +46,27 @@ impl Authority {
             PrivateKeyDer::Pkcs8(key.serialize_der().into()),
         )
     }
+
+    /// The same in PEM.
+    pub fn issue_pem(&self, name: &str) -> (String, String) {
+        let day = Duration::from_secs(24 * 60 * 60);
+        let now = SystemTime::now();
+        self.issue_between(name, now - day, now + 90 * day)
+    }
+
+    /// The same, valid from then to then.
+    pub fn issue_between(
+        &self,
+        name: &str,
+        from: SystemTime,
+        until: SystemTime,
+    ) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (from.into(), until.into());
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
 }
 
 /// An LMS behind TLS. Notes what it reads in the clear.
@@ -55,7 +78,24 @@ pub struct TlsLms {
 
 impl TlsLms {
     pub fn start(authority: &Authority, name: &str) -> Self {
-        let config = Arc::new(Mutex::new(Self::config(authority, name)));
+        Self::serving(Self::config(
+            authority,
+            name,
+            WebPkiClientVerifier::no_client_auth(),
+        ))
+    }
+
+    /// One that lets nobody in without a certificate of the authority.
+    pub fn asking(authority: &Authority, name: &str) -> Self {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.0.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+        Self::serving(Self::config(authority, name, verifier.build().unwrap()))
+    }
+
+    fn serving(config: Arc<ServerConfig>) -> Self {
+        let config = Arc::new(Mutex::new(config));
         let current = Arc::clone(&config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -85,13 +125,17 @@ impl TlsLms {
         }
     }
 
-    fn config(authority: &Authority, name: &str) -> Arc<ServerConfig> {
+    fn config(
+        authority: &Authority,
+        name: &str,
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Arc<ServerConfig> {
         let (certificate, key) = authority.issue(name);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(vec![certificate], key)
             .unwrap();
         Arc::new(config)
@@ -99,7 +143,8 @@ impl TlsLms {
 
     /// New connections meet a certificate of another authority.
     fn move_to(&self, authority: &Authority, name: &str) {
-        *self.config.lock().unwrap() = Self::config(authority, name);
+        let nobody = WebPkiClientVerifier::no_client_auth();
+        *self.config.lock().unwrap() = Self::config(authority, name, nobody);
     }
 
     pub fn read(&self) -> String {

@@ -75,6 +75,10 @@ problem_codes! {
     UnusedCredential = "BUR1209";
     /// A directory of keys, or the name of a file in it.
     KeysDirectory = "BUR1210";
+    /// The certificate or the key of mutual TLS is of no use.
+    IdentityUnusable = "BUR1211";
+    /// The certificate of mutual TLS has expired, will soon, or is not valid yet (a warning).
+    CertificateExpiring = "BUR1212";
     /// No upstream at all, or one without any route.
     NothingAllowed = "BUR1301";
     /// `credential` names none.

@@ -18,7 +18,7 @@ use crate::{
         timeline::Turn,
     },
     secret::{self, AccessKeys, ExposeSecret, SecretFile, SecretFiles, SecretString},
-    tls::{self, TlsError, Trust},
+    tls::{self, Identity, TlsError, Trust},
 };
 
 /// Reads files; makes one TLS configuration per set of roots, however many servers share it.
@@ -143,28 +143,42 @@ impl Files {
         }
     }
 
-    /// The TLS configuration for the roots that `ca_file` names.
+    /// The TLS configuration for the roots that `ca_file` names; towards a server that is not to know who asks.
     pub(super) fn tls(
         &mut self,
         reader: &mut Reader,
         table: &Table,
         ca_only: bool,
     ) -> Option<Arc<rustls::ClientConfig>> {
+        self.tls_as(reader, table, ca_only, None)
+    }
+
+    /// The same towards one that may ask, and then learns that it is `identity`.
+    pub(super) fn tls_as(
+        &mut self,
+        reader: &mut Reader,
+        table: &Table,
+        ca_only: bool,
+        identity: Option<&Identity>,
+    ) -> Option<Arc<rustls::ClientConfig>> {
         let ca_file = path(reader, table, "ca_file");
         if ca_file.is_none() && table.has("ca_file") {
             return None;
         }
         let trust = (ca_file, ca_only);
-        if let Some(config) = self.trusts.get(&trust) {
+        if let (Some(config), None) = (self.trusts.get(&trust), identity) {
             return Some(Arc::clone(config));
         }
         let made = tls::client_config(&Trust {
             ca_file: trust.0.as_deref(),
             ca_only,
+            identity,
         });
         match made {
             Ok(config) => {
-                self.trusts.insert(trust, Arc::clone(&config));
+                if identity.is_none() {
+                    self.trusts.insert(trust, Arc::clone(&config));
+                }
                 Some(config)
             }
             Err(error) => {
@@ -176,7 +190,7 @@ impl Files {
 }
 
 /// The file that a key names; a relative name is relative to the configuration file. What is in it belongs to the configuration.
-fn path(reader: &mut Reader, table: &Table, key: &str) -> Option<PathBuf> {
+pub(super) fn path(reader: &mut Reader, table: &Table, key: &str) -> Option<PathBuf> {
     let path = reader.get::<PathBuf>(table, key)?;
     let path = reader.directory(table, key).join(path);
     reader.note_input(&path);

@@ -7,7 +7,7 @@ use super::{
     credential::Draft,
     is_name,
     listener::{self, Reach},
-    outbound, route,
+    mutual_tls, outbound, route,
     scopes::{self, Dialect},
 };
 use crate::{
@@ -127,7 +127,7 @@ fn dialer(
     let Some(base) = base else {
         // Whether these have a meaning hangs on the scheme.
         let _ = reader.get::<bool>(table, "ca_only");
-        let _ = files.tls(reader, table, false);
+        let _ = mutual_tls::tls(reader, files, table, false);
         return None;
     };
     claims.origin(table, &base);
@@ -153,7 +153,7 @@ fn dialer(
         reader.missing(table, "ca_file", "name the roots that `ca_only` leaves");
         return None;
     }
-    let tls = files.tls(reader, table, ca_only?)?;
+    let tls = mutual_tls::tls(reader, files, table, ca_only?)?;
     Some(Dialer {
         origin: base.origin,
         tls: Some(tls),

@@ -77,7 +77,7 @@ fn each_way_of_authentication_has_its_keys() {
             ClientAuth::SecretPost { .. } => method == "client_secret_post",
             ClientAuth::SecretJwt { .. } => method == "client_secret_jwt",
             ClientAuth::PrivateKeyJwt { .. } => method == "private_key_jwt",
-            ClientAuth::None => false,
+            ClientAuth::Tls | ClientAuth::None => false,
         };
         assert!(is_as_told, "{method}");
         assert_eq!(loaded.config.credentials[0].auth_method, method);
@@ -85,6 +85,40 @@ fn each_way_of_authentication_has_its_keys() {
         if let Some(assertion) = client.assertion() {
             assert_eq!(assertion.audience, "https://auth.example/token");
         }
+    }
+}
+
+// RFC 8705 section 2.
+#[test]
+fn a_client_that_proves_itself_by_its_certificate_has_one_and_is_asked_over_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let own = rcgen::generate_simple_self_signed(["bursar.example".to_owned()]).unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("own.pem"), own.cert.pem()).unwrap();
+    write_secret(&path("own.key"), &own.signing_key.serialize_pem());
+    let files = format!(
+        "client_cert_file = {:?}\nclient_key_file = {:?}",
+        path("own.pem"),
+        path("own.key")
+    );
+    for method in ["tls_client_auth", "self_signed_tls_client_auth"] {
+        let line = format!("auth_method = {method:?}");
+        let loaded = sound(&with(&[&line, &files, URL]), &[]);
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        assert!(matches!(client(&loaded).auth, ClientAuth::Tls));
+        assert_eq!(loaded.config.credentials[0].auth_method, method);
+
+        let missing = problem(&with(&[&line, URL]));
+        assert_eq!(missing.code(), ProblemCode::MissingKey);
+        assert_eq!(missing.key(), "credentials.lms.client_cert_file");
+        // Without TLS nobody would see the certificate.
+        let plain = r#"token_url = "http://127.0.0.1:9/token""#;
+        let faults = super::problems(&with(&[&line, &files, plain]), &[]);
+        assert!(
+            faults
+                .iter()
+                .all(|fault| fault.code() == ProblemCode::NoEffect)
+        );
     }
 }
 

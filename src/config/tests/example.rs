@@ -149,5 +149,11 @@ pub(super) fn all_keys(directory: &Path) -> String {
     write_secret(&directory.join("caller-key"), "0123456789abcdef\n");
     let ca = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
     fs::write(directory.join("school-ca.pem"), ca.cert.pem()).unwrap();
+    let own = rcgen::generate_simple_self_signed(["bursar.example".to_owned()]).unwrap();
+    fs::write(directory.join("bursar.pem"), own.cert.pem()).unwrap();
+    write_secret(
+        &directory.join("bursar-key.pem"),
+        &own.signing_key.serialize_pem(),
+    );
     in_directory(&uncommented(EXAMPLE), directory)
 }

@@ -59,6 +59,10 @@ pub(in crate::config) enum AuthMethod {
     ClientSecretJwt,
     /// RFC 7523 section 2.2.
     PrivateKeyJwt,
+    /// RFC 8705 section 2.1: the certificate of the connection.
+    TlsClientAuth,
+    /// RFC 8705 section 2.2: the same with a certificate that nobody vouches for.
+    SelfSignedTlsClientAuth,
     /// No proof: what the grant brings is one.
     None,
 }
@@ -100,6 +104,8 @@ impl AuthMethod {
             Self::ClientSecretPost => "client_secret_post",
             Self::ClientSecretJwt => "client_secret_jwt",
             Self::PrivateKeyJwt => "private_key_jwt",
+            Self::TlsClientAuth => "tls_client_auth",
+            Self::SelfSignedTlsClientAuth => "self_signed_tls_client_auth",
             Self::None => "none",
         }
     }
@@ -133,7 +139,8 @@ words!(Profile: "oauth2" => Self::Oauth2, "brightspace" => Self::Brightspace, "b
 words!(Grant: "client_credentials" => Self::ClientCredentials, "jwt_bearer" => Self::JwtBearer, "static" => Self::Static;
     later: ["authorization_code", "id_key"]);
 words!(AuthMethod: "client_secret_basic" => Self::ClientSecretBasic, "client_secret_post" => Self::ClientSecretPost,
-    "client_secret_jwt" => Self::ClientSecretJwt, "private_key_jwt" => Self::PrivateKeyJwt, "none" => Self::None;
+    "client_secret_jwt" => Self::ClientSecretJwt, "private_key_jwt" => Self::PrivateKeyJwt,
+    "tls_client_auth" => Self::TlsClientAuth, "self_signed_tls_client_auth" => Self::SelfSignedTlsClientAuth, "none" => Self::None;
     later: ["federated"]);
 words!(AudienceForm: "string" => Self::String, "array" => Self::Array; later: []);
 words!(TokenScope: "upstream" => Self::Upstream, "route" => Self::Route; later: []);

@@ -433,6 +433,7 @@ async fn a_verified_as_is_spoken_to() {
     let trust = Trust {
         ca_file: peer.ca_file(),
         ca_only: true,
+        identity: None,
     };
     assert!(ask_over_tls("localhost", &peer, &trust).await.is_ok());
     assert!(peer.received().await.starts_with("POST "));
@@ -444,6 +445,7 @@ async fn an_as_that_cannot_be_verified_gets_no_byte_of_the_request() {
     let trust = Trust {
         ca_file: wrong_host.ca_file(),
         ca_only: true,
+        identity: None,
     };
     let failure = ask_over_tls("localhost", &wrong_host, &trust)
         .await

@@ -4,7 +4,10 @@ mod proof;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{super::outbound, Files, keys};
+use super::{
+    super::{mutual_tls, outbound},
+    Files, keys,
+};
 use crate::{
     config::{
         problem::ProblemCode,
@@ -88,7 +91,7 @@ pub(super) fn client(
 
     let (url, timeout, proof) = (url?, timeout?, proof?);
     let tls = match url.origin.tls {
-        true => Some(files.tls(reader, table, false)?),
+        true => Some(mutual_tls::tls(reader, files, table, false)?),
         false => None,
     };
     let params = ClientParams {

@@ -82,6 +82,16 @@ pub(super) fn proof(
             keys.zip(params.clone().flatten())
                 .map(|(keys, assertion)| ClientAuth::PrivateKeyJwt { keys, assertion })
         }
+        AuthMethod::TlsClientAuth | AuthMethod::SelfSignedTlsClientAuth => {
+            if !table.has("client_cert_file") {
+                reader.missing(
+                    table,
+                    "client_cert_file",
+                    "name the file of the certificate that was registered (and its key in `client_key_file`)",
+                );
+            }
+            Some(ClientAuth::Tls).filter(|_| table.has("client_cert_file"))
+        }
         AuthMethod::None => Some(ClientAuth::None),
     };
     let grant = if is_jwt_bearer {
