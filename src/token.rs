@@ -172,6 +172,24 @@ impl Credential {
     }
 }
 
+impl Credential {
+    /// Whether a token request at `now` (time since the Unix epoch) would be the same with both.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Self, now: Duration) -> bool {
+        match (&self.source, &other.source) {
+            (Source::Client(one), Source::Client(other)) => one.asks_the_same(other, now),
+            (one, other) => one == other,
+        }
+    }
+
+    /// Goes on from `former`, in whose place this one comes.
+    pub fn follow(&self, former: &Self) {
+        if let (Source::Client(one), Source::Client(former)) = (&self.source, &former.source) {
+            one.follow(former);
+        }
+    }
+}
+
 impl std::fmt::Debug for AccessToken {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter

@@ -91,10 +91,12 @@ pub(super) fn keep(
     upstreams: &mut [UpstreamConfig],
 ) {
     for credential in next {
-        let same = former
-            .iter()
-            .find(|other| other.name == credential.name && other.source == credential.source);
-        let Some(same) = same else { continue };
+        let named = former.iter().find(|other| other.name == credential.name);
+        let Some(same) = named else { continue };
+        if same.source != credential.source {
+            credential.follow(same);
+            continue;
+        }
         let kept = if **same == **credential {
             Arc::clone(same)
         } else {

@@ -228,8 +228,14 @@ impl Reloader {
             upstreams: generation::describe(&upstreams),
         };
         let configuration = Configuration::new(admin, about, self.clock.now().wall);
+        // A key is published before it signs the first time, even if that is at once.
+        let keys = SigningKeys::new(&credentials, Arc::clone(&self.clock));
+        let former_keys = self.state.keys.swap(Arc::new(keys));
         let opened = generation::open(upstreams, &self.state.brokers);
-        let (upstreams, brokers) = opened.map_err(|_bug| internal())?;
+        let (upstreams, brokers) = opened.map_err(|_bug| {
+            self.state.keys.store(former_keys);
+            internal()
+        })?;
 
         // Nothing fails from here on.
         brokers.enter();
@@ -246,8 +252,6 @@ impl Reloader {
         self.switch.hand_over(&proxy).await;
         let has_credential = |name: &str| credentials.iter().any(|known| *known.name == *name);
         proxy.metrics.forget_others(has_credential);
-        let keys = SigningKeys::new(&credentials, Arc::clone(&self.clock));
-        self.state.keys.store(Arc::new(keys));
         // This task runs where the looks do.
         keys::watch_publications(
             &credentials,

@@ -158,6 +158,11 @@ impl KeyRing {
         self.seen.store(seen.map(Arc::new));
     }
 
+    /// Takes over what `former`, in whose place this one comes, knew of what the world sees.
+    pub fn follow(&self, former: &Self) {
+        self.seen.store(former.seen.load_full());
+    }
+
     /// What is scheduled.
     #[must_use]
     pub const fn timeline(&self) -> &Timeline<Arc<SigningKey>> {
@@ -224,8 +229,12 @@ pub(crate) mod testing {
         };
         let turns: Vec<_> = starts.iter().map(turn).collect();
         let ids = turns.iter().map(|turn| turn.key.kid().to_owned()).collect();
-        let ring = KeyRing::new(turns, TERMS, PathBuf::from("keys")).unwrap();
-        (Arc::new(ring), ids)
+        (ring_over(turns), ids)
+    }
+
+    /// A ring of these keys.
+    pub(crate) fn ring_over(turns: Vec<Turn<Arc<SigningKey>>>) -> Arc<KeyRing> {
+        Arc::new(KeyRing::new(turns, TERMS, PathBuf::from("keys")).unwrap())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Whether a client that is configured anew is still the same one.
 
+use std::{sync::Arc, time::Duration};
+
 use super::{ClientAuth, ClientParams, Grant};
 use crate::secret;
 
@@ -27,6 +29,39 @@ impl ClientParams {
             && *token_path == other.token_path
             && *token_params == other.token_params
             && *scope_source == other.scope_source
+    }
+
+    /// Whether a token request at `now` (time since the Unix epoch) would prove the client with the same, and go the same way.
+    /// Keys that wait for their turn, or have had it, make no difference to that, nor does where the key set is looked at.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Self, now: Duration) -> bool {
+        let signs_the_same = match (self.keys(), other.keys()) {
+            (Some(keys), Some(others)) => keys.signing(now) == others.signing(now),
+            (None, None) => true,
+            _ => false,
+        };
+        let mut alike = other.clone();
+        alike.key_set.clone_from(&self.key_set);
+        if let (Some(keys), ClientAuth::PrivateKeyJwt { keys: theirs, .. }) =
+            (self.keys(), &mut alike.auth)
+        {
+            *theirs = Arc::clone(keys);
+        }
+        if let (Some(keys), Grant::JwtBearer { keys: theirs, .. }) = (self.keys(), &mut alike.grant)
+        {
+            *theirs = Arc::clone(keys);
+        }
+        signs_the_same && alike == *self
+    }
+
+    /// Goes on from `former`: what the world sees of the keys is known already, if it is the same key set that is looked at.
+    pub fn follow(&self, former: &Self) {
+        if let (Some(keys), Some(theirs)) = (self.keys(), former.keys())
+            && self.key_set.is_some()
+            && self.key_set == former.key_set
+        {
+            keys.follow(theirs);
+        }
     }
 }
 
@@ -78,13 +113,15 @@ impl PartialEq for ClientAuth {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
-
     use super::*;
     use crate::{
         dial::{Dialer, Origin},
-        keys::{self, Algorithm, HmacKey, SigningKey, testing::ring_of},
-        oauth::{AssertionParams, BasicEncoding, ScopeSource},
+        keys::{
+            self, Algorithm, HmacKey, KeyRing, SigningKey,
+            testing::{ring_of, ring_over},
+            timeline::Turn,
+        },
+        oauth::{AssertionParams, BasicEncoding, KeySetUrl, ScopeSource},
     };
 
     fn assertion(audience: &str) -> AssertionParams {
@@ -184,6 +221,61 @@ mod tests {
         assert!(!differs(
             |client| client.dialer.timeout = Duration::from_secs(1)
         ));
+    }
+
+    #[test]
+    fn a_key_that_waits_changes_nothing_about_the_next_token_request_and_one_that_signs_does() {
+        let turn = |start| Turn {
+            start: keys::KeyStart::at(Duration::from_secs(start)),
+            key: Arc::new(
+                SigningKey::from_pem(&keys::generate(Algorithm::EdDsa).unwrap(), None, None)
+                    .unwrap(),
+            ),
+        };
+        let (old, new) = (turn(1_000), turn(10_000));
+        let of = |turns: &[&Turn<Arc<SigningKey>>]| {
+            let keys: Arc<KeyRing> = ring_over(turns.iter().map(|turn| (*turn).clone()).collect());
+            client(ClientAuth::PrivateKeyJwt {
+                keys,
+                assertion: assertion("as"),
+            })
+        };
+        let (before, after) = (of(&[&old]), of(&[&old, &new]));
+        assert!(before != after);
+        assert!(before.asks_the_same(&after, Duration::from_secs(9_999)));
+        assert!(!before.asks_the_same(&after, Duration::from_secs(10_000)));
+        // Withdrawn and deleted.
+        assert!(after.asks_the_same(&of(&[&new]), Duration::from_secs(20_000)));
+        // Another assertion is another proof.
+        let mut other = of(&[&old]);
+        other.auth = ClientAuth::PrivateKeyJwt {
+            keys: Arc::clone(before.keys().unwrap()),
+            assertion: assertion("other"),
+        };
+        assert!(!before.asks_the_same(&other, Duration::ZERO));
+        assert!(!before.asks_the_same(&client(ClientAuth::None), Duration::ZERO));
+    }
+
+    #[test]
+    fn what_the_world_sees_of_the_keys_is_known_of_their_successors_too() {
+        let url = |path: &str| KeySetUrl {
+            dialer: client(ClientAuth::None).dialer,
+            path: path.parse().unwrap(),
+        };
+        let signer = |path: &str| ClientParams {
+            key_set: Some(url(path)),
+            ..client(ClientAuth::PrivateKeyJwt {
+                keys: keys::testing::ring(&[1_000]).0,
+                assertion: assertion("as"),
+            })
+        };
+        let state = |client: &ClientParams| client.keys().unwrap().views(Duration::ZERO)[0].state;
+        let former = signer("/a");
+        former.keys().unwrap().observe(Some([].into()));
+        let (same, other) = (signer("/a"), signer("/b"));
+        same.follow(&former);
+        other.follow(&former);
+        assert_eq!((state(&same), state(&other)), ("unpublished", "active"));
     }
 
     #[test]

@@ -40,14 +40,19 @@ impl<S: TokenSource> Generation<S> {
             return Arc::clone(issuer);
         }
         let former = self.pool.members();
+        let now = self.pool.now().wall;
         let known = former.issuers.iter().find(named);
-        let issuer = match known.map(|issuer| (issuer, issuer.change(credential))) {
+        let issuer = match known.map(|issuer| (issuer, issuer.change(credential, now))) {
             Some((issuer, Change::None)) => {
-                issuer.renew(credential, None);
+                issuer.renew(credential, None, false);
+                Arc::clone(issuer)
+            }
+            Some((issuer, Change::Later)) => {
+                issuer.renew(credential, Some(origin(credential)), false);
                 Arc::clone(issuer)
             }
             Some((issuer, Change::Proof)) => {
-                issuer.renew(credential, Some(origin(credential)));
+                issuer.renew(credential, Some(origin(credential)), true);
                 for cell in self.pool.cells_of(issuer) {
                     issuer.renew_cell(&cell);
                 }

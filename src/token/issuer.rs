@@ -56,6 +56,10 @@ enum Wellspring<S> {
 pub enum Change {
     /// Nothing, or nothing that a token depends on.
     None,
+    /// Its tokens stay, and the next token request is as good as the last one: only keys that do not sign now are others, such as
+    /// one that was made for later. To ask for a token because of it would prove nothing about that key, and with many replicas
+    /// of many clients it would be many token requests at once.
+    Later,
     /// Its tokens stay, and what proves the client is another: the next token request is to show whether it is good.
     Proof,
     /// It is another client: nothing of it can be used on.
@@ -92,26 +96,28 @@ impl<S: TokenSource> Issuer<S> {
         }
     }
 
-    /// What it would mean to go on with `credential`.
-    pub fn change(&self, credential: &Credential) -> Change {
+    /// What it would mean to go on with `credential` at `now` (time since the Unix epoch).
+    pub fn change(&self, credential: &Credential, now: Duration) -> Change {
         let current = self.credential.load();
         if !current.is_same_client(credential) {
             Change::Client
-        } else if current.source != credential.source {
-            Change::Proof
-        } else {
+        } else if current.source == credential.source {
             Change::None
+        } else if current.asks_the_same(credential, now) {
+            Change::Later
+        } else {
+            Change::Proof
         }
     }
 
     /// Goes on with `credential`, which is for the same client. `origin`: where its tokens come from, if that is another
-    /// place now.
-    pub fn renew(&self, credential: &Arc<Credential>, origin: Option<Origin<S>>) {
+    /// place now; `is_proof`: whether the next token request has to show that it is good.
+    pub fn renew(&self, credential: &Arc<Credential>, origin: Option<Origin<S>>, is_proof: bool) {
         self.credential.store(Arc::clone(credential));
         self.timing.store(Arc::new(credential.timing));
         match (&self.wellspring, origin) {
             (Wellspring::Asked(supply), Some(Origin::Source(source, limit))) => {
-                let proof = supply.load().proof.wrapping_add(1);
+                let proof = supply.load().proof.wrapping_add(is_proof.into());
                 supply.store(Arc::new(Supply {
                     source,
                     limit,

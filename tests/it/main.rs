@@ -95,6 +95,9 @@ mod admin;
 /// Changed configurations, rotated secrets.
 mod reload;
 
+/// Keys that follow each other.
+mod key_rotation;
+
 /// Shutdown, drain, deadline.
 mod drain;
 
