@@ -152,7 +152,8 @@ fn decide(
     };
     if args.now {
         return Ok(Rotation {
-            start: KeyStart::at(now),
+            // Alone it signs at once, even where its second is taken and it is called after the next one.
+            start: free(timeline, now, KeyStart::at(now)),
             delete: stages.iter().map(|stage| stage.turn.start).collect(),
         });
     }
@@ -177,9 +178,22 @@ fn decide(
     let active = starts_of(KeyState::Active).map(KeyStart::wall).max();
     let from = now.max(active.unwrap_or_default());
     Ok(Rotation {
-        start: KeyStart::at(from.saturating_add(lead)),
+        start: free(timeline, now, KeyStart::at(from.saturating_add(lead))),
         delete,
     })
+}
+
+/// The first second from `start` on that no key is called after.
+fn free(timeline: &Timeline<Arc<SigningKey>>, now: Duration, start: KeyStart) -> KeyStart {
+    let stages = timeline.at(now);
+    let mut free = start;
+    // Of as many seconds as there are keys, and one more, one is free.
+    for _ in &stages {
+        if stages.iter().any(|stage| stage.turn.start == free) {
+            free = KeyStart::at(free.wall().saturating_add(Duration::from_secs(1)));
+        }
+    }
+    free
 }
 
 /// Writes first and deletes later: whatever happens in between, there is a key. Gives the id of the new one.
@@ -339,6 +353,15 @@ pub(super) mod tests {
             "{}",
             said.next_step
         );
+        let ring = read(directory.path()).ring;
+        assert_eq!(ring.views(seconds(20_000))[0].state, "active");
+    }
+
+    #[test]
+    fn a_second_that_is_taken_is_not_taken_again() {
+        let (directory, holder) = holder(&[20_000, 20_001]);
+        rotate(&holder, &args("--now"), seconds(20_000)).unwrap();
+        assert_eq!(starts(directory.path()), [20_002]);
         let ring = read(directory.path()).ring;
         assert_eq!(ring.views(seconds(20_000))[0].state, "active");
     }
