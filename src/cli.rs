@@ -26,7 +26,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
 use crate::{
-    config::{LoadOptions, Loaded, json_schema, load},
+    config::{Control, LoadOptions, Loaded, Problems, json_schema, load, load_control},
     telemetry::Stderr,
 };
 use args::{Cli, Command, ConfigArgs, ConfigCommand, RouteCommand};
@@ -122,10 +122,17 @@ fn dispatch(command: Command, surroundings: &Surroundings) -> ExitCode {
             url,
             config,
         }) => loaded(&config).map(|loaded| route::test(&loaded.config, &method, &url)),
-        Command::Status { config, output } => loaded(&config)
-            .map(|loaded| status::run(&loaded.config.admin.control, output.output, surroundings)),
-        Command::Reload { config, output } => loaded(&config)
-            .map(|loaded| reload::run(&loaded.config.admin, output.output, surroundings)),
+        Command::Status { config, output } => find_running(&config, surroundings, |found| {
+            let control = found.control.as_ref()?;
+            Some(status::run(control, output.output, surroundings))
+        }),
+        Command::Reload { config, output } => find_running(&config, surroundings, |found| {
+            // An order must not go to another address than the one meant.
+            let is_certain = found.problems.errors().next().is_none();
+            let (control, keys) = (found.control.as_ref()?, found.keys.as_ref()?);
+            let format = output.output;
+            is_certain.then(|| reload::run(control, keys.as_ref(), format, surroundings))
+        }),
         Command::Config(ConfigCommand::Show(args)) => {
             loaded(&args).map(|loaded| output::print(&config::show(&loaded)))
         }
@@ -135,9 +142,9 @@ fn dispatch(command: Command, surroundings: &Surroundings) -> ExitCode {
         }
         Command::Keys(command) => Ok(keys::run(command, surroundings)),
         Command::Explain { code } => Ok(explain(&code)),
-        Command::Health { config, ready } => {
-            loaded(&config).map(|loaded| health::run(loaded.config.admin.listen, ready))
-        }
+        Command::Health { config, ready } => find_running(&config, surroundings, |found| {
+            Some(health::run(found.listen?, ready))
+        }),
         Command::Token(args) => {
             loaded(&args.config).map(|loaded| token::run(&args, &loaded, surroundings))
         }
@@ -150,10 +157,32 @@ fn dispatch(command: Command, surroundings: &Surroundings) -> ExitCode {
 
 /// Loads the configuration, or says everything that is wrong with it.
 fn load_or_tell(args: &ConfigArgs, surroundings: &Surroundings) -> Result<Loaded, Exit> {
-    load(&surroundings.load_options(args)).map_err(|problems| {
-        output::tell(&problems.render(surroundings.paint_on_stderr().is_on));
-        Exit::from_problems(&problems)
-    })
+    load(&surroundings.load_options(args)).map_err(|problems| refuse(&problems, surroundings))
+}
+
+/// For commands that ask a running bursar: `ask` gets what is known of it, and gives `None` where that is not enough. A
+/// configuration that has become invalid is no obstacle: the running bursar has not taken it over either, and a probe that failed
+/// on it would have bursar killed.
+fn find_running(
+    args: &ConfigArgs,
+    surroundings: &Surroundings,
+    ask: impl FnOnce(&Control) -> Option<Exit>,
+) -> Result<Exit, Exit> {
+    let found = load_control(&surroundings.load_options(args))
+        .map_err(|problems| refuse(&problems, surroundings))?;
+    let Some(exit) = ask(&found) else {
+        return Err(refuse(&found.problems, surroundings));
+    };
+    if exit != Exit::Done && found.problems.errors().next().is_some() {
+        // Half of a file may have left us with another address than the one meant.
+        output::tell(&format!("bursar: {}\n", found.problems));
+    }
+    Ok(exit)
+}
+
+fn refuse(problems: &Problems, surroundings: &Surroundings) -> Exit {
+    output::tell(&problems.render(surroundings.paint_on_stderr().is_on));
+    Exit::from_problems(problems)
 }
 
 /// The path alone is data: `$(bursar config path)` is a file name.

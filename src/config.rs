@@ -47,7 +47,7 @@ use crate::{
 
 pub use inputs::Inputs;
 pub use json_schema::json_schema;
-pub use load::load;
+pub use load::{Control, load, load_control};
 pub use locate::LoadOptions;
 pub use problem::{Problem, ProblemCode, Problems};
 pub use settings::{Setting, SettingSource, Settings};

@@ -131,7 +131,7 @@ It finds the running bursar and the control key by admin.control and admin.contr
 new configuration is put into force or nothing. A running bursar does the same on SIGHUP, and by itself when a file changes.
 
 Exit codes: 0 the new configuration is in force, 1 the running bursar refuses it, 75 no bursar answers,
-77 a secret file is readable by others, 78 the configuration is not valid."
+77 the control key's file is readable by others, 78 the file is not TOML, or its [admin] is not valid."
     )]
     Reload {
         #[command(flatten)]

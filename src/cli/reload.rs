@@ -7,13 +7,16 @@ use super::{
     Exit, Surroundings, admin_client,
     output::{self, Format, Paint},
 };
-use crate::{admin::AdminParams, causes::with_causes};
+use crate::{causes::with_causes, secret::AccessKeys, socket::Address};
 
-/// `admin`: of the configuration as it is now, where the running bursar should be found.
-pub(super) fn run(admin: &AdminParams, format: Format, surroundings: &Surroundings) -> Exit {
-    let control = &admin.control;
-    let answer = match admin_client::post(control.clone(), "/-/reload", admin.control_keys.as_ref())
-    {
+/// `control` and `keys`: of the configuration as it is now, where the running bursar should be found.
+pub(super) fn run(
+    control: &Address,
+    keys: Option<&AccessKeys>,
+    format: Format,
+    surroundings: &Surroundings,
+) -> Exit {
+    let answer = match admin_client::post(control.clone(), "/-/reload", keys) {
         Ok(answer) => answer,
         Err(error) => {
             output::tell(&format!(

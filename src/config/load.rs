@@ -1,6 +1,9 @@
 //! From a file and an environment to a configuration, or to everything that is wrong with it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Inputs, Loaded, Problem, Problems,
@@ -12,7 +15,10 @@ use super::{
     reader::Reader,
     resolve,
 };
-use crate::secret;
+use crate::{
+    secret::{self, AccessKeys},
+    socket::Address,
+};
 
 /// Loads, merges, checks and resolves a configuration. Reads the files that it names; opens no socket.
 ///
@@ -20,23 +26,12 @@ use crate::secret;
 ///
 /// Every problem at once.
 pub fn load(options: &LoadOptions) -> Result<Loaded, Problems> {
-    let mut inputs = Inputs::default();
-    let (path, document, mut problems) = match open(options, &mut inputs) {
-        Ok(opened) => opened,
-        Err(problem) => return Err(Problems::new(vec![problem]).from(inputs)),
-    };
-    let (variables, more) =
-        environment::variables(&options.environment, document.as_ref(), &mut inputs);
-    problems.extend(more);
-    if document.is_none() && variables.is_empty() && problems.is_empty() {
-        return Err(Problems::new(vec![locate::nothing_found(options)]));
-    }
-    let broken_lines = document
-        .as_ref()
-        .map(|document| document.broken_lines.clone())
-        .unwrap_or_default();
-
-    let mut reader = Reader::new(Layers::merge(document, variables), inputs);
+    let Read {
+        path,
+        mut reader,
+        mut problems,
+        broken_lines,
+    } = read(options)?;
     let config = resolve::config(&mut reader);
     let (settings, more, inputs) = reader.finish();
     let is_certain = |problem: &Problem| {
@@ -62,6 +57,72 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Problems> {
         }
         _ => Err(Problems::new(problems).from(inputs)),
     }
+}
+
+/// What it takes to find a running bursar and to give it orders: the part of `[admin]` for that. What is wrong with the rest of
+/// the configuration does not count: a running bursar goes on with the one that it has, and must be found all the same.
+pub struct Control {
+    /// `admin.listen`; `None` when it is not valid.
+    pub listen: Option<SocketAddr>,
+    /// `admin.control`; `None` when it is not valid.
+    pub control: Option<Address>,
+    /// The keys of `admin.control_key_file`, if it is set; `None` when they cannot be had.
+    pub keys: Option<Option<AccessKeys>>,
+    /// Everything that is wrong with the configuration, as far as it was read.
+    pub problems: Problems,
+}
+
+/// Reads where a running bursar is found, and no secret but the control key.
+///
+/// # Errors
+///
+/// When there is no configuration, or it cannot be read.
+pub fn load_control(options: &LoadOptions) -> Result<Control, Problems> {
+    let Read {
+        mut reader,
+        mut problems,
+        ..
+    } = read(options)?;
+    let (listen, control, keys) = resolve::control(&mut reader);
+    problems.extend(reader.into_problems());
+    Ok(Control {
+        listen,
+        control,
+        keys,
+        problems: Problems::new(problems),
+    })
+}
+
+/// A configuration with its values and their places, before anybody asks for one.
+struct Read {
+    path: Option<PathBuf>,
+    reader: Reader,
+    problems: Vec<Problem>,
+    broken_lines: Vec<usize>,
+}
+
+fn read(options: &LoadOptions) -> Result<Read, Problems> {
+    let mut inputs = Inputs::default();
+    let (path, document, mut problems) = match open(options, &mut inputs) {
+        Ok(opened) => opened,
+        Err(problem) => return Err(Problems::new(vec![problem]).from(inputs)),
+    };
+    let (variables, more) =
+        environment::variables(&options.environment, document.as_ref(), &mut inputs);
+    problems.extend(more);
+    if document.is_none() && variables.is_empty() && problems.is_empty() {
+        return Err(Problems::new(vec![locate::nothing_found(options)]));
+    }
+    let broken_lines = document
+        .as_ref()
+        .map(|document| document.broken_lines.clone())
+        .unwrap_or_default();
+    Ok(Read {
+        path,
+        reader: Reader::new(Layers::merge(document, variables), inputs),
+        problems,
+        broken_lines,
+    })
 }
 
 type Opened = (Option<PathBuf>, Option<Document>, Vec<Problem>);

@@ -292,6 +292,11 @@ impl Reader {
         self.inputs.note(path);
     }
 
+    /// The problems so far, when the rest is of no interest.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
     /// Notes the keys that nobody read, and gives everything back.
     pub(super) fn finish(mut self) -> (Settings, Vec<Problem>, Inputs) {
         let mut leftovers = Vec::new();

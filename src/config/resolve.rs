@@ -12,7 +12,10 @@ mod scopes;
 mod server;
 mod upstream;
 
+use std::net::SocketAddr;
+
 use super::{Config, problem::ProblemCode, reader::Reader, value::Fault};
+use crate::{secret::AccessKeys, socket::Address};
 use claims::Claims;
 use file::Files;
 
@@ -75,6 +78,18 @@ pub(super) fn config(reader: &mut Reader) -> Option<Config> {
             .collect::<Option<_>>()?,
         upstreams: upstreams.into_iter().collect::<Option<_>>()?,
     })
+}
+
+/// Where a running bursar is found, and the keys for orders to it, each as far as it is valid.
+pub(super) fn control(
+    reader: &mut Reader,
+) -> (
+    Option<SocketAddr>,
+    Option<Address>,
+    Option<Option<AccessKeys>>,
+) {
+    let files = Files::new(server::secret_files(reader));
+    server::control(reader, &files, &mut Claims::default())
 }
 
 /// Names become metric labels and parts of variables: letters, digits, `_` and `-`.

@@ -518,6 +518,52 @@ fn a_request_in_flight_ends_as_it_began() {
 }
 
 #[test]
+fn a_running_bursar_is_found_and_its_probes_succeed_whatever_the_configuration_has_become() {
+    let stage = Stage::new();
+    let directory = stage.directory.path();
+    let daemon = Daemon::start(directory, &stage.text(""));
+    let good = fs::read_to_string(stage.file()).unwrap();
+    let upstream_gone = good.split("[upstreams.").next().unwrap().to_owned();
+    for (bad, reload) in [
+        (good.replace("[server]", "[server]\nlisen = 1"), 1),
+        (upstream_gone, 1),
+        // No TOML: what is read of it is good enough to look, and not to give orders.
+        (good.replace("[server]", "[server]\nidle_timeout = "), 78),
+    ] {
+        assert_ne!(bad, good);
+        fs::write(stage.file(), &bad).unwrap();
+        until(|| {
+            let status = admin_get(daemon.control, "/api/v1/status").json();
+            !status["reload_refused"].is_null()
+        });
+        for (arguments, code, word) in [
+            (&["health"][..], 0, ""),
+            (&["health", "--ready"], 0, ""),
+            (&["status"], 0, "last reload: "),
+            (&["reload"], reload, "BUR1"),
+        ] {
+            let finished = bursar_in(directory, &[], arguments);
+            let said = finished.said();
+            assert_eq!(finished.code, code, "{arguments:?}: {said}\n{bad}");
+            assert!(said.contains(word), "{arguments:?}: {said}");
+        }
+        fs::write(stage.file(), &good).unwrap();
+        until(|| {
+            let status = admin_get(daemon.control, "/api/v1/status").json();
+            status["reload_refused"].is_null()
+        });
+    }
+    // Only what the command itself needs must be right, and secrets of others are not read.
+    fs::remove_file(stage.path("app-secret")).unwrap();
+    fs::remove_file(stage.path("control-key")).unwrap();
+    for (arguments, code) in [(&["health"][..], 0), (&["status"], 0), (&["reload"], 78)] {
+        let finished = bursar_in(directory, &[], arguments);
+        assert_eq!(finished.code, code, "{arguments:?}: {}", finished.said());
+    }
+    assert_eq!(daemon.stop().0, 0);
+}
+
+#[test]
 fn sighup_reloads_and_does_not_kill() {
     let stage = Stage::new();
     let directory = stage.directory.path();

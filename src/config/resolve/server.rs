@@ -1,6 +1,6 @@
 //! `[server]`, `[admin]` and `[log]`.
 
-use std::{num::NonZeroUsize, thread};
+use std::{net::SocketAddr, num::NonZeroUsize, thread};
 
 use super::{
     Claims, Files,
@@ -19,7 +19,8 @@ use crate::{
     },
     policy::Mode,
     proxy::{HostName, ServerParams},
-    secret::SecretFiles,
+    secret::{AccessKeys, SecretFiles},
+    socket::Address,
     telemetry::LogParams,
 };
 
@@ -106,10 +107,8 @@ pub(super) fn admin(
     files: &Files,
     claims: &mut Claims,
 ) -> Option<AdminParams> {
+    let (listen, control, control_keys) = control(reader, files, claims);
     let table = reader.section("admin");
-    let listen = listener::anywhere(reader, claims, &table, "listen");
-    let control = listener::control(reader, claims, &table, "control");
-    let control_keys = files.access_keys(reader, &table, "control_key_file");
     let jwks_listen = listener::anywhere(reader, claims, &table, "jwks_listen");
     let ready_needs = reader.get(&table, "ready_needs");
 
@@ -120,6 +119,24 @@ pub(super) fn admin(
         jwks_listen,
         ready_needs: ready_needs?,
     })
+}
+
+/// What it takes to find a running bursar and to give it orders.
+pub(super) fn control(
+    reader: &mut Reader,
+    files: &Files,
+    claims: &mut Claims,
+) -> (
+    Option<SocketAddr>,
+    Option<Address>,
+    Option<Option<AccessKeys>>,
+) {
+    let table = reader.section("admin");
+    (
+        listener::anywhere(reader, claims, &table, "listen"),
+        listener::control(reader, claims, &table, "control"),
+        files.access_keys(reader, &table, "control_key_file"),
+    )
 }
 
 pub(super) fn log(reader: &mut Reader) -> Option<LogParams> {
