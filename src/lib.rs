@@ -14,12 +14,15 @@
 //!
 //! 1. [`proxy::listener`] accepts the connection; `proxy::connection` serves it and watches its clocks.
 //! 2. [`proxy::handler`] is the whole life of one request in one function.
-//! 3. [`proxy::screen`] refuses what is not plain HTTP for one of our hosts.
+//! 3. [`proxy::screen`] refuses what is not plain HTTP for one of our hosts; `proxy::caller` asks for the caller key, where there is one.
 //! 4. [`policy`] decides: a [`policy::Permit`], or a [`policy::Denial`]. Default deny.
 //! 5. [`token`] is the only door to a token, and it asks for the permit.
 //! 6. [`proxy::inject`] is the only place where a credential meets a request.
 //! 7. [`proxy::upstream`] sends it to the one configured origin.
 //! 8. [`proxy::reject`] is the one table of responses that bursar makes itself.
+//!
+//! Beside the requests: `app::reload` takes a changed configuration over, [`publication`] looks whether the world sees the keys that sign, and
+//! [`admin`] answers probes, Prometheus and people.
 //!
 //! # Layers
 //!

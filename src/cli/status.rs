@@ -61,14 +61,24 @@ fn table(status: &Value, now: f64, paint: Paint) -> String {
 
     let mut rows = vec![cells(["UPSTREAM", "BASE URL", "CREDENTIAL"])];
     rows.extend(items(status, "upstreams").map(|upstream| {
+        let of_routes = items(upstream, "route_credentials").filter_map(Value::as_str);
+        let credentials: Vec<&str> = std::iter::once(word(upstream, "credential"))
+            .chain(of_routes)
+            .collect();
         cells([
             word(upstream, "name"),
             word(upstream, "base_url"),
-            word(upstream, "credential"),
+            &credentials.join(" "),
         ])
     }));
     text.push('\n');
     text.push_str(&output::columns(&rows));
+    for upstream in items(status, "upstreams").filter(|upstream| upstream["mode"] == "report") {
+        text.push_str(&format!(
+            "{}: report mode (server.mode): requests without a route or without their scopes are let through\n",
+            word(upstream, "name")
+        ));
+    }
 
     let mut rows = vec![cells([
         "CREDENTIAL",
@@ -196,7 +206,7 @@ mod tests {
             "checks": [{"name": "listeners", "failure": null},
                        {"name": "first_token", "failure": "not every token has been received yet"}],
             "reload_refused": {"at": 1100.0, "reason": "the old one stays", "problems": ["BUR1004 bursar.toml:2: x: unknown key"]},
-            "upstreams": [{"name": "lms", "base_url": "https://lms.example.edu", "credential": "d2l"}],
+            "upstreams": [{"name": "lms", "base_url": "https://lms.example.edu", "credential": "d2l", "route_credentials": ["writer"], "mode": "report"}],
             "tokens": [{
                 "credential": "d2l", "state": "failing", "usable": true, "expires_at": 4725.0,
                 "next_request_in_seconds": 12.4, "consecutive_failures": 2,
@@ -213,7 +223,8 @@ last reload: the old one stays
 not ready (first_token): not every token has been received yet
 
 UPSTREAM  BASE URL                 CREDENTIAL
-lms       https://lms.example.edu  d2l
+lms       https://lms.example.edu  d2l writer
+lms: report mode (server.mode): requests without a route or without their scopes are let through
 
 CREDENTIAL  STATE    USABLE  EXPIRES IN  NEXT REQUEST  FAILURES  SCOPES
 d2l         failing  yes     1h          12s           2         1 of 2 granted

@@ -92,7 +92,7 @@ impl Journal {
         let clock_skew_seconds = skew.filter(|_| kid.is_some());
         let hint = hint(cause, skew, kid.is_some());
         if *parked {
-            tracing::error!(target: TARGET, credential, scopes, failures, retry_in_seconds, %cause, kid, clock_skew_seconds, hint, "token parked: only a changed configuration can cure this; `bursar check` tells more");
+            tracing::error!(target: TARGET, credential, scopes, failures, retry_in_seconds, %cause, kid, clock_skew_seconds, hint, "token parked: the configuration here or the registration there has to change; `bursar check` tells more");
         } else {
             tracing::warn!(target: TARGET, credential, scopes, failures, retry_in_seconds, %cause, hint, "token request failed");
         }

@@ -224,7 +224,7 @@ fn every_configuration_in_the_documentation_loads_without_a_problem() {
             count += 1;
         }
     }
-    assert!(count >= 7, "{count} configurations were found");
+    assert!(count >= 15, "{count} configurations were found");
 }
 
 #[test]

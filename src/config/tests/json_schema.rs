@@ -145,15 +145,22 @@ fn the_example_with_every_key_fits_the_schema() {
 #[test]
 fn every_configuration_in_the_documentation_fits_the_schema() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let blocks = readme.split("\n```toml\n").skip(1);
-    let blocks: Vec<_> = blocks
-        .map(|rest| rest.split("\n```").next().unwrap())
-        .collect();
-    assert!(blocks.len() >= 4);
-    for block in blocks {
-        assert_eq!(problems(block), [""; 0], "{block}");
+    let mut pages = vec![root.join("README.md")];
+    for directory in ["docs", "docs/reference"] {
+        let entries = fs::read_dir(root.join(directory)).unwrap();
+        pages.extend(entries.map(|entry| entry.unwrap().path()));
     }
+    pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
+    let mut count = 0;
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for rest in text.split("\n```toml\n").skip(1) {
+            let block = rest.split("\n```").next().unwrap();
+            assert_eq!(problems(block), [""; 0], "{}: {block}", page.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 15, "{count}");
 }
 
 #[test]
