@@ -82,7 +82,7 @@ impl Surroundings {
             file: args.config.clone(),
             environment: self.environment.clone(),
             directory: self.directory.clone(),
-            text: None,
+            ..LoadOptions::default()
         }
     }
 }

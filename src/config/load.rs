@@ -50,9 +50,12 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Problems> {
                 config,
                 settings,
                 warnings: problems,
+                options: LoadOptions {
+                    again: path.clone(),
+                    ..options.clone()
+                },
                 path,
                 inputs,
-                options: options.clone(),
             })
         }
         _ => Err(Problems::new(problems).from(inputs)),

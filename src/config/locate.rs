@@ -13,6 +13,9 @@ pub struct LoadOptions {
     pub environment: Vec<(String, String)>,
     /// The directory that `./bursar.toml` is looked for in; `None`: the current one.
     pub directory: Option<PathBuf>,
+    /// Where the configuration in force was found, when it is read again. Were that file gone, another one of the list is another
+    /// configuration, which nobody has asked for.
+    pub again: Option<PathBuf>,
     /// TOML to take instead of any file, and the name to call it by.
     pub text: Option<(String, String)>,
 }
@@ -90,6 +93,13 @@ pub fn candidates(options: &LoadOptions) -> Vec<Candidate> {
 /// The file to read; `None` when there is none at all.
 #[must_use]
 pub fn find(options: &LoadOptions) -> Option<Candidate> {
+    if let Some(path) = &options.again {
+        return Some(Candidate {
+            reason: "the configuration in force",
+            path: Some(path.clone()),
+            is_named: true,
+        });
+    }
     candidates(options).into_iter().find(Candidate::is_hit)
 }
 
@@ -190,6 +200,18 @@ mod tests {
                 .contains(&"/h/.config/bursar/config.toml".to_owned())
         );
         assert_eq!(paths(&options(None, &[("BURSAR_CONFIG", "")])).len(), 2);
+    }
+
+    #[test]
+    fn a_configuration_is_read_again_from_where_it_was_found_and_from_nowhere_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = options(None, &[("XDG_CONFIG_HOME", "/x")]);
+        options.directory = Some(directory.path().to_owned());
+        options.again = Some(directory.path().join("bursar.toml"));
+        // It is gone, and is missed.
+        let hit = find(&options).unwrap();
+        assert_eq!(hit.path, options.again);
+        assert!(read(&hit, hit.path.as_deref().unwrap()).is_err());
     }
 
     #[test]

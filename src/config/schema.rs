@@ -142,7 +142,8 @@ keys! {
     "admin.listen": ListenTcp = r#""127.0.0.1:9464""#, fixed;
     /// Status API, public keys, reload and drain: a loopback address, or a Unix socket.
     "admin.control": Listen = r#""127.0.0.1:9465""#, fixed;
-    /// The file of the keys that POST on the control socket must show, one per line; without it there is no POST.
+    /// The file of the keys that POST (/-/reload, /-/drain) on the control socket must show, one per line; without it there is no
+    /// POST over TCP. On a Unix socket our user and root need none.
     "admin.control_key_file": PathBuf;
     /// The public keys alone, for the LMS to fetch (behind a TLS ingress). Off unless set.
     "admin.jwks_listen": ListenTcp, fixed;

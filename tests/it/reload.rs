@@ -14,6 +14,8 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::json;
 
+use bursar::config::{LoadOptions, load};
+
 use crate::support::{
     authorization_server::AuthorizationServer,
     bursar::{Bursar, CONTROL_KEY, Extra, admin_get, control_post, toml},
@@ -561,6 +563,40 @@ fn a_running_bursar_is_found_and_its_probes_succeed_whatever_the_configuration_h
         assert_eq!(finished.code, code, "{arguments:?}: {}", finished.said());
     }
     assert_eq!(daemon.stop().0, 0);
+}
+
+#[test]
+fn a_file_that_is_gone_is_missed_and_no_other_one_taken_in_its_place() {
+    let stage = Stage::new();
+    let home = stage.path("home");
+    fs::create_dir_all(home.join("bursar")).unwrap();
+    stage.write(&stage.text(""));
+    let elsewhere = stage
+        .text("")
+        .replace("[server]", "[server]\nidle_timeout = \"7s\"");
+    write_private(&home.join("bursar/config.toml"), &elsewhere);
+    for secret in ["control-key", "app-secret"] {
+        fs::copy(stage.path(secret), home.join("bursar").join(secret)).unwrap();
+    }
+    let options = LoadOptions {
+        directory: Some(stage.directory.path().to_owned()),
+        environment: vec![(
+            "XDG_CONFIG_HOME".to_owned(),
+            home.to_str().unwrap().to_owned(),
+        )],
+        ..LoadOptions::default()
+    };
+    let first = load(&options).ok().unwrap();
+    assert_eq!(first.path, Some(stage.file()));
+    fs::remove_file(stage.file()).unwrap();
+    let problems = load(&first.options).err().unwrap();
+    let said = problems.render(false);
+    assert!(
+        said.contains("BUR1002") && said.contains("bursar.toml"),
+        "{said}"
+    );
+    // Without it, the other one would be as good as any.
+    assert!(load(&options).is_ok());
 }
 
 #[test]
