@@ -2,7 +2,7 @@
 //!
 //! The proxy learns host and port of the origin and nothing else: TLS is spoken with the origin, inside the tunnel.
 
-use std::{fmt, io, pin::pin, sync::Arc};
+use std::{fmt, io, net::IpAddr, pin::pin, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -70,6 +70,15 @@ impl HttpProxy {
             host,
             port,
             authorization,
+        }
+    }
+
+    /// Whether it listens on loopback.
+    #[must_use]
+    pub fn is_on_this_machine(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            Err(_) => &*self.host == "localhost",
         }
     }
 

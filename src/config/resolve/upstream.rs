@@ -141,11 +141,15 @@ fn dialer(
             reader.fault(table, "base_url", fault);
             return None;
         }
+        let proxy = proxy?;
+        if allow_plain_http == Some(false) {
+            outbound::keeps_plain_http_here(reader, table, &base.origin, proxy.as_deref())?;
+        }
         return Some(Dialer {
             origin: base.origin,
             tls: None,
             timeout: timeout?.0,
-            proxy: proxy?,
+            proxy,
         });
     }
     let ca_only = reader.get::<bool>(table, "ca_only");

@@ -322,3 +322,61 @@ fn a_profile_whose_token_url_has_the_host_of_the_lms_says_how_it_is_formed() {
         assert!(problem.help().contains(form), "{}", problem.help());
     }
 }
+
+#[test]
+fn plain_http_to_loopback_goes_through_no_proxy_on_another_machine() {
+    const POST: &str = "auth_method = \"client_secret_post\"";
+    let far = "http_proxy = \"http://proxy.example:3128\"";
+    let near = "http_proxy = \"http://127.0.0.1:3128\"";
+    let plain = "token_url = \"http://127.0.0.1:9400/token\"";
+    for (lines, is_sound) in [
+        ([SHORT, URL, far], true),
+        ([SHORT, plain, near], true),
+        ([SHORT, plain, far], false),
+    ] {
+        let text = with(&[&lines[..], &[POST]].concat());
+        if is_sound {
+            sound(&text, &[]);
+        } else {
+            let problem = problem(&text);
+            assert_eq!(problem.code(), ProblemCode::PlainHttp);
+            assert_eq!(problem.key(), "credentials.lms.http_proxy");
+        }
+    }
+
+    let lms = |proxy: &str, lifted: bool| {
+        let upstream =
+            format!("base_url = \"http://localhost:9400\"\n{proxy}\nallow_plain_http = {lifted}");
+        with(&[SHORT, POST, URL]).replace("base_url = \"https://lms.example\"", &upstream)
+    };
+    sound(&lms(near, false), &[]);
+    sound(&lms(far, true), &[]);
+    let problem = problem(&lms(far, false));
+    assert_eq!(problem.code(), ProblemCode::PlainHttp);
+    assert_eq!(problem.key(), "upstreams.lms.http_proxy");
+}
+
+#[test]
+fn a_key_set_on_this_machine_is_not_looked_for_behind_a_proxy() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = key_file(directory.path());
+    let proxy = "http_proxy = \"http://proxy.example:3128\"";
+    for (url, is_through) in [
+        ("https://keys.example/jwks.json", true),
+        ("http://127.0.0.1:9465/.well-known/jwks.json", false),
+    ] {
+        let key_set = format!("jwks_url = {url:?}");
+        let loaded = sound(
+            &with(&[
+                &key,
+                URL,
+                proxy,
+                &key_set,
+                "auth_method = \"private_key_jwt\"",
+            ]),
+            &[],
+        );
+        let dialer = &client(&loaded).key_set.as_ref().unwrap().dialer;
+        assert_eq!(dialer.proxy.is_some(), is_through, "{url}");
+    }
+}

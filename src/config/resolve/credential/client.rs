@@ -94,6 +94,8 @@ pub(super) fn client(
         true => Some(mutual_tls::tls(reader, files, table, false)?),
         false => None,
     };
+    let proxy = proxy?;
+    outbound::keeps_plain_http_here(reader, table, &url.origin, proxy.as_deref())?;
     let params = ClientParams {
         client_id: client_id?.0,
         grant: proof.grant,
@@ -102,7 +104,7 @@ pub(super) fn client(
             origin: url.origin,
             tls,
             timeout,
-            proxy: proxy?,
+            proxy,
         },
         token_path: url.path,
         token_params: token_params?,

@@ -78,12 +78,14 @@ pub(super) fn key_set(
         true => Some(files.tls(reader, table, false).ok_or(())?),
         false => None,
     };
+    // A key set over plain http is on this machine, where the proxy does not lead.
+    let proxy = proxy.ok_or(())?.filter(|_| tls.is_some());
     Ok(Some(KeySetUrl {
         dialer: Dialer {
             origin: url.origin,
             tls,
             timeout: timeout.ok_or(())?,
-            proxy: proxy.ok_or(())?,
+            proxy,
         },
         path: url.path,
     }))
