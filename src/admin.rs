@@ -205,6 +205,15 @@ impl Admin {
         }))
     }
 
+    /// Whether these are the keys that are asked for on the control socket.
+    #[must_use]
+    pub fn asks_for(&self, control_keys: Option<&AccessKeys>) -> bool {
+        AccessKeys::is_same(
+            self.configuration.load().control_keys.as_ref(),
+            control_keys,
+        )
+    }
+
     /// Speaks of another configuration from now on. The sockets stay where they are.
     pub fn reloaded(&self, configuration: Configuration) {
         self.metrics.describe(&configuration);

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    admin::{Changes, Reloaded},
+    admin::{Admin, Changes, Reloaded},
     config::{Loaded, Settings},
     proxy::Proxy,
+    secret::AccessKeys,
     token::Credential,
 };
 
@@ -14,6 +15,7 @@ pub(super) fn between(
     settings: &Settings,
     credentials: &[Arc<Credential>],
     proxy: &Proxy,
+    admin: &Admin,
     next: &Loaded,
 ) -> Reloaded {
     let differences = settings.differences(&next.settings);
@@ -55,15 +57,28 @@ pub(super) fn between(
     );
 
     let is_rest = |key: &String| !key.starts_with("credentials.") && !key.starts_with("upstreams.");
+    let mut settings: Vec<String> = differences.into_iter().filter(is_rest).collect();
+    // Nor are the keys of callers.
+    let callers = (&proxy.server.caller_keys, &next.config.server.caller_keys);
+    for (key, is_same) in [
+        (
+            "server.caller_key_file",
+            AccessKeys::is_same(callers.0.as_ref(), callers.1.as_ref()),
+        ),
+        (
+            "admin.control_key_file",
+            admin.asks_for(next.config.admin.control_keys.as_ref()),
+        ),
+    ] {
+        if !is_same && settings.iter().all(|known| known != key) {
+            settings.push(key.to_owned());
+        }
+    }
     Reloaded {
         hash: String::new(),
         upstreams,
         credentials,
-        settings: differences
-            .iter()
-            .filter(|key| is_rest(key))
-            .cloned()
-            .collect(),
+        settings,
     }
 }
 

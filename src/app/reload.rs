@@ -208,7 +208,13 @@ impl Reloader {
         let former = Arc::clone(&self.proxy);
         let reloaded = Reloaded {
             hash: loaded.settings.hash(),
-            ..changes::between(&self.settings, &self.credentials, &former, &loaded)
+            ..changes::between(
+                &self.settings,
+                &self.credentials,
+                &former,
+                &self.admin,
+                &loaded,
+            )
         };
         log_warnings(&loaded.warnings);
 

@@ -4,6 +4,8 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::is_same;
+
 /// One key, or several while one replaces another: any of them will do.
 #[derive(Clone, Debug)]
 pub struct AccessKeys {
@@ -77,6 +79,21 @@ impl AccessKeys {
         self.others
             .iter()
             .fold(is_equal(&self.first), |found, key| found | is_equal(key))
+    }
+
+    /// Whether both admit the same, and show the same themselves.
+    #[must_use]
+    pub fn is_same(one: Option<&Self>, other: Option<&Self>) -> bool {
+        match (one, other) {
+            (Some(one), Some(other)) => {
+                let pairs = one.others.iter().zip(&other.others);
+                one.others.len() == other.others.len()
+                    && pairs.fold(is_same(&one.first, &other.first), |same, (one, other)| {
+                        same & is_same(one, other)
+                    })
+            }
+            (one, other) => one.is_none() && other.is_none(),
+        }
     }
 
     /// The key to show where bursar itself is the caller.

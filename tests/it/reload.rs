@@ -442,6 +442,27 @@ fn a_key_that_is_added_to_its_directory_is_published_by_itself_and_a_new_caller_
 }
 
 #[test]
+fn a_new_caller_or_control_key_in_the_same_file_is_told_as_a_change() {
+    const NEW: &str = "canary-control-key-2-of-some-length";
+    let stage = Stage::new();
+    stage.secret("caller-key", "canary-caller-key-1-of-some-length");
+    let text = stage.text("");
+    let caller_key = "[server]\ncaller_key_file = \"caller-key\"";
+    stage.write(&text.replacen("[server]", caller_key, 1));
+    let bursar = Bursar::start_from(&stage.file());
+    bursar.until_ready();
+    assert_eq!(bursar.reload().json()["settings"], json!([]));
+
+    stage.secret("caller-key", "canary-caller-key-2-of-some-length");
+    let told = bursar.reload().json();
+    assert_eq!(told["settings"], json!(["server.caller_key_file"]));
+    stage.secret("control-key", &format!("{CONTROL_KEY}\n{NEW}"));
+    let told = bursar.reload().json();
+    assert_eq!(told["settings"], json!(["admin.control_key_file"]));
+    assert_eq!(bursar.reload().json()["settings"], json!([]));
+}
+
+#[test]
 fn upstreams_come_and_go_and_their_series_with_them() {
     let stage = Stage::new();
     let (other, other_server) = (Peer::start(|_| Reply::ok()), AuthorizationServer::start());
