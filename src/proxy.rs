@@ -38,6 +38,7 @@ pub mod reject;
 mod request_id;
 mod rewound;
 pub mod screen;
+mod seats;
 mod tunnel;
 mod unauthorized;
 mod upgrade;
@@ -70,7 +71,8 @@ pub struct ServerParams {
     pub hosts: Vec<HostName>,
     /// Worker threads; already resolved, at least 1.
     pub workers: usize,
-    /// Connections from applications, all workers together.
+    /// Connections from applications, all workers together; also the requests over HTTP/2 at once, of which there may always be
+    /// 100.
     pub max_connections: usize,
     /// For a request's head.
     pub header_timeout: Duration,

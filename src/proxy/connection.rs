@@ -18,6 +18,8 @@ use std::{
     time::Duration,
 };
 
+pub(super) use http2::MAX_STREAMS;
+
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;

@@ -38,12 +38,13 @@ use exchange::{Answer, Exchange, Outgoing};
 const DISCARD_WAIT: Duration = Duration::from_secs(1);
 
 /// Answers one request: with what the LMS answers, or with a rejection. Whatever goes wrong, a panic
-/// included, there is exactly one answer and one record of it.
+/// included, there is exactly one answer and one record of it. Without `has_room` there are too many at once already.
 pub(super) async fn handle(
     worker: Rc<Worker>,
     directory: Rc<Directory>,
     in_flight: InFlight,
     request: Request<Incoming>,
+    has_room: bool,
 ) -> Answered<Recorded<UpstreamBody>> {
     let (head, incoming) = request.into_parts();
     let waits_for_continue = screen::expects_continue(&head.headers);
@@ -55,6 +56,7 @@ pub(super) async fn handle(
         &worker,
         &directory,
         head,
+        has_room,
         &mut incoming,
         &mut record,
     ))
@@ -89,9 +91,13 @@ async fn forward<'a>(
     worker: &'a Worker,
     directory: &Directory,
     mut head: Parts,
+    has_room: bool,
     incoming: &mut Option<Arriving>,
     record: &mut Record,
 ) -> Result<(&'a Lane, Answer), Rejection> {
+    if !has_room {
+        return Err(Rejection::too_many_streams());
+    }
     if head.version == Version::HTTP_2 {
         pseudo::normalise(&mut head)?;
     }

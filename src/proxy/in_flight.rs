@@ -2,7 +2,7 @@
 
 use std::{fmt, rc::Rc};
 
-use super::arriving::Reception;
+use super::{arriving::Reception, seats::Seat};
 
 /// What a request comes on: a whole connection (HTTP/1), or one stream of many (HTTP/2).
 pub(super) trait Carrier: fmt::Debug {
@@ -22,6 +22,8 @@ pub(super) struct InFlight {
     carrier: Rc<dyn Carrier>,
     reception: Rc<Reception>,
     had_fragment: bool,
+    /// Held until it is dropped.
+    seat: Option<Seat>,
 }
 
 impl InFlight {
@@ -35,7 +37,13 @@ impl InFlight {
             carrier,
             reception,
             had_fragment,
+            seat: None,
         }
+    }
+
+    /// Gives it a place among the requests that are counted, for as long as it lasts.
+    pub(super) fn take_seat(&mut self, seat: Seat) {
+        self.seat = Some(seat);
     }
 
     /// Whether the target is known to have held a `#`, which is gone by now.

@@ -3,7 +3,6 @@
 //! Every worker has sockets of its own (`SO_REUSEPORT`): the kernel spreads connections over them, and
 //! the workers share nothing on a connection's way. A Unix socket is one queue for all of them.
 
-mod seats;
 mod switch;
 
 use std::{
@@ -28,12 +27,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Proxy, ServerParams, Upstream,
-    connection::{self, Answered, Drain},
+    connection::{self, Answered, Drain, MAX_STREAMS},
     handler,
     hosts::{DEFAULT_PORT, Directory},
+    in_flight::InFlight,
     progress::Limits,
     record,
     reject::Rejection,
+    seats::{Seat, Seats},
     worker::{Pseudonym, Worker},
 };
 use crate::{
@@ -41,7 +42,6 @@ use crate::{
     code::Code,
     socket::{self, Acceptor, Address, Listener, Peer, Stream},
 };
-use seats::{Seat, Seats};
 use switch::Succession;
 pub use switch::Switch;
 
@@ -66,6 +66,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub struct Listeners {
     sockets: Vec<Bound>,
     seats: Seats,
+    streams: Seats,
     turned_away: Seats,
     pseudonym: Pseudonym,
     successions: Option<mpsc::UnboundedReceiver<Succession>>,
@@ -94,12 +95,13 @@ pub fn bind(
             Some(&upstream.params.name),
         ))
     });
-    let (seats, turned_away) = (Seats::default(), Seats::default());
+    let (seats, streams, turned_away) = (Seats::default(), Seats::default(), Seats::default());
     let pseudonym = Pseudonym::random();
     let mut workers: Vec<Listeners> = (0..server.workers.max(1))
         .map(|_| Listeners {
             sockets: Vec::new(),
             seats: seats.clone(),
+            streams: streams.clone(),
             turned_away: turned_away.clone(),
             pseudonym: pseudonym.clone(),
             successions: None,
@@ -146,6 +148,7 @@ pub async fn serve(proxy: Arc<Proxy>, listeners: Listeners, shutdown: Cancellati
             drain: Drain::default(),
             is_leaving: Rc::default(),
             seats: listeners.seats.clone(),
+            streams: listeners.streams.clone(),
             turned_away: listeners.turned_away.clone(),
         });
         entrances.push(Rc::clone(&entrance));
@@ -218,6 +221,8 @@ struct Entrance {
     /// Shutdown has begun: an answer is the last one of its connection.
     is_leaving: Rc<Cell<bool>>,
     seats: Seats,
+    /// Of requests over HTTP/2.
+    streams: Seats,
     turned_away: Seats,
 }
 
@@ -315,6 +320,20 @@ impl Entrance {
         }
     }
 
+    /// Whether there is room for one more request over HTTP/2. Over HTTP/1 a connection bounds what its requests hold: one
+    /// at a time. So that many connections with many requests each are bounded too (P7), all of them together are no more than
+    /// connections may be; and what one connection may carry is never too much.
+    fn seat_stream(&self, worker: &Worker, in_flight: &mut InFlight) -> bool {
+        let most = worker.proxy.server.max_connections.max(MAX_STREAMS);
+        match self.streams.take(most) {
+            Some(seat) => {
+                in_flight.take_seat(seat);
+                true
+            }
+            None => false,
+        }
+    }
+
     async fn serve(self: Rc<Self>, stream: Stream, seat: Seat) {
         let limits = {
             let worker = self.worker();
@@ -324,10 +343,11 @@ impl Entrance {
                 idle: server.idle_timeout,
             }
         };
-        let answer = |in_flight, request: Request<Incoming>| {
+        let answer = |mut in_flight: InFlight, request: Request<Incoming>| {
             let is_stream = request.version() == Version::HTTP_2;
             let Scene { worker, directory } = self.scene();
-            let handling = handler::handle(worker, directory, in_flight, request);
+            let has_room = !is_stream || self.seat_stream(&worker, &mut in_flight);
+            let handling = handler::handle(worker, directory, in_flight, request, has_room);
             let is_leaving = Rc::clone(&self.is_leaving);
             // On the heap, so that it is there only while a request is: hyper keeps room for it on
             // every idle connection otherwise.

@@ -95,6 +95,16 @@ impl Rejection {
             .closing()
     }
 
+    /// All at once: no room for this request beside those that other connections of HTTP/2 carry. Its body is not read.
+    pub(super) fn too_many_streams() -> Self {
+        Self::new(
+            Code::Overloaded,
+            "bursar serves no more requests over HTTP/2 at once than server.max_connections says.",
+        )
+        .retry_after(OVERLOAD_WAIT)
+        .closing()
+    }
+
     /// The process at the other end of a Unix socket is none of those that may use it.
     pub(super) fn other_user() -> Self {
         Self::new(

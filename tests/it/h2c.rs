@@ -432,3 +432,43 @@ fn streams_in_flight_finish_while_bursar_drains() {
     });
     bursar.join();
 }
+
+#[test]
+fn the_requests_of_all_connections_together_are_no_more_than_there_may_be_connections() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let lms = Peer::start(move |_| {
+        held.pass();
+        Reply::ok()
+    });
+    let server = AuthorizationServer::start();
+    let extra = Extra {
+        server: "max_connections = 2",
+        ..Extra::default()
+    };
+    let bursar = Bursar::ready(&toml(&lms, &server, extra));
+    run(async {
+        let mut connection = Connection::open(&bursar).await;
+        let mut waiting = Vec::new();
+        for _ in 0..100 {
+            connection.sender = connection.sender.clone().ready().await.unwrap();
+            let request = connection.request(&Method::GET, "/api/x").body(()).unwrap();
+            let (response, _) = connection.sender.send_request(request, true).unwrap();
+            waiting.push(tokio::spawn(async { Answer::read(response.await?).await }));
+        }
+        let arrivals = gate.clone();
+        let arrived = tokio::task::spawn_blocking(move || arrivals.await_arrivals(100));
+        arrived.await.unwrap();
+
+        let mut other = Connection::open(&bursar).await;
+        let answer = other.get("/api/x").await;
+        assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
+        assert_eq!(answer.field("retry-after"), Some("1"));
+        gate.open();
+        for answer in waiting {
+            assert_eq!(answer.await.unwrap().unwrap().status, 200);
+        }
+        assert_eq!(other.get("/api/x").await.status, 200);
+    });
+    assert_eq!(lms.calls(), 101);
+}

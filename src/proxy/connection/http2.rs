@@ -22,7 +22,10 @@ use super::{
 use crate::proxy::{in_flight::InFlight, progress::Limits};
 
 /// Requests in flight on one connection.
-const MAX_STREAMS: u32 = 100;
+const STREAMS: u32 = 100;
+
+/// The same number, to count with.
+pub(in crate::proxy) const MAX_STREAMS: usize = STREAMS as usize;
 
 /// Of a request's body, what the application may send ahead on a stream and on all of them together.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -128,7 +131,7 @@ impl Drop for Ends<'_> {
 
 fn http(spawn: Spawn) -> http2::Builder<Spawn> {
     let mut http = http2::Builder::new(spawn);
-    http.max_concurrent_streams(MAX_STREAMS)
+    http.max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .adaptive_window(false)

@@ -1,4 +1,4 @@
-//! How many connections there may be at a time.
+//! How many connections, or requests, there may be at a time.
 
 use std::sync::{
     Arc,
