@@ -114,7 +114,7 @@ Examples:
   bursar token d2l --reveal             the token itself, on a terminal only
 
 It asks the authorization server anew; the running bursar goes on with its own token.
-Exit codes: 0 there is one, 1 refused, 2 wrong usage, 75 the authorization server is unreachable at present,
+Exit codes: 0 there is one, 1 refused, 2 wrong usage, 75 the authorization server is unreachable,
 77 a secret file is readable by others, 78 the configuration is not valid."
     )]
     Token(TokenArgs),
@@ -127,11 +127,13 @@ Examples:
   bursar reload
   bursar reload --config /etc/bursar/config.toml -o json
 
-It finds the running bursar and the control key by admin.control and admin.control_key_file of the configuration. All of the
-new configuration is put into force or nothing. A running bursar does the same on SIGHUP, and by itself when a file changes.
+It finds the running bursar and the control key by admin.control and admin.control_key_file of the
+configuration. All of the new configuration is put into force or nothing. A running bursar does the
+same on SIGHUP, and by itself when a file changes.
 
-Exit codes: 0 the new configuration is in force, 1 the running bursar refuses it, 75 no bursar answers,
-77 the control key's file is readable by others, 78 the file is not TOML, or its [admin] is not valid."
+Exit codes: 0 the new configuration is in force, 1 the running bursar refuses it, 75 no bursar
+answers, 77 the control key's file is readable by others, 78 the file is not TOML, or its [admin]
+is not valid."
     )]
     Reload {
         #[command(flatten)]
@@ -239,8 +241,8 @@ pub(super) enum ConfigCommand {
 Examples:
   bursar config schema > bursar.schema.json
 
-Then begin bursar.toml with `#:schema ./bursar.schema.json`: editors with Taplo (VS Code's Even Better TOML)
-complete keys, show what they are for and underline what is wrong."
+Then begin bursar.toml with `#:schema ./bursar.schema.json`: editors with Taplo (VS Code's Even
+Better TOML) complete keys, show what they are for and underline what is wrong."
     )]
     Schema,
     /// Print which file is read, and why that one.
@@ -283,7 +285,7 @@ Examples:
   bursar keys rotate d2l
   bursar keys rotate --in 3days         more time to publish a key set that is hosted as a file
   bursar keys rotate --now              the keys have leaked: replace them at once
-  bursar keys rotate --dir keys         without a configuration, before the directory is mounted elsewhere
+  bursar keys rotate --dir keys         without a configuration, where the mounted keys come from
 
 Exit codes: 0 done, 1 refused (a key waits for its turn already, unless --replace) or failed."
     )]

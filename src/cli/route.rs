@@ -6,8 +6,10 @@ use http::{Method, Uri};
 
 use super::{Exit, output};
 use crate::{
+    code::Code,
     config::{Config, UpstreamConfig},
     policy::{Cover, CredentialChoice, Explanation, Origin, Policy, Requirement, Route},
+    proxy::screen,
     scope::Scope,
 };
 use select::{NoUpstream, upstream};
@@ -44,7 +46,6 @@ pub(super) fn test(config: &Config, method: &str, url: &str) -> Exit {
         return misused(&format!("{url:?} has no path"));
     };
 
-    let explanation = policy.explain(&method, target);
     let head = format!(
         "request   {method} {}\nupstream  {} ({})\n",
         // A query may hold what must not be shown over a shoulder, and does not choose the route.
@@ -52,6 +53,14 @@ pub(super) fn test(config: &Config, method: &str, url: &str) -> Exit {
         upstream.params.name,
         upstream.params.dialer.origin.authority()
     );
+    // Refused before the policy is asked, and in every mode.
+    if screen::is_never_forwarded(&method) {
+        let code = Code::MethodNotAllowed;
+        let why = denied("deny", code, screen::NEVER_FORWARDED);
+        let printed = output::print(&format!("{head}{why}next      bursar explain {code}\n"));
+        return Exit::worst([printed, Exit::Refused]);
+    }
+    let explanation = policy.explain(&method, target);
     let verdict = verdict(&explanation, &policy, &upstream.params.name);
     // What the policy says, whatever the mode: a script that asks wants to know before the mode changes.
     let exit = match &explanation.decision {
@@ -98,12 +107,7 @@ fn verdict(explanation: &Explanation, policy: &Policy, upstream: &str) -> String
     match denial {
         None => text.push_str("decision  allow\n"),
         Some(denial) => {
-            text.push_str(&format!(
-                "decision  {decision}: {} ({})\nwhy       {}\n",
-                denial.code,
-                denial.code.status().as_u16(),
-                denial.detail
-            ));
+            text.push_str(&denied(decision, denial.code, &denial.detail));
             if explanation.decision.is_ok() {
                 text.push_str(
                     "mode      would be refused in enforce; report lets it through (server.mode)\n",
@@ -123,6 +127,11 @@ fn verdict(explanation: &Explanation, policy: &Policy, upstream: &str) -> String
         }
     }
     text
+}
+
+fn denied(decision: &str, code: Code, why: &str) -> String {
+    let status = code.status().as_u16();
+    format!("decision  {decision}: {code} ({status})\nwhy       {why}\n")
 }
 
 fn from(origin: Origin) -> &'static str {

@@ -119,6 +119,25 @@ fn help_and_version_are_no_failure() {
 }
 
 #[test]
+fn what_stands_behind_the_options_needs_no_second_wrapping() {
+    fn check(command: &clap::Command) {
+        for text in [command.get_after_help(), command.get_after_long_help()] {
+            let text = text.map(ToString::to_string).unwrap_or_default();
+            for line in text.lines() {
+                // clap wraps at 100 columns, and would leave single words on lines of their own.
+                assert!(
+                    line.chars().count() <= 100,
+                    "{}: {line}",
+                    command.get_name()
+                );
+            }
+        }
+        command.get_subcommands().for_each(check);
+    }
+    check(&Cli::command());
+}
+
+#[test]
 fn examples_stand_before_the_options() {
     let mut command = Cli::command();
     command.build();

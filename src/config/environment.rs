@@ -220,9 +220,15 @@ fn unknown(name: &str, words: &str) -> Problem {
     let pattern = parent.split("__").try_fold(String::new(), |pattern, word| {
         schema::child(&pattern, word).map(|(child, _)| child)
     });
+    let node = |pattern: &str| schema::child(pattern, last).map(|(_, node)| node);
     let help = match pattern {
-        Some(pattern) if pattern.contains("routes") => {
+        Some(pattern)
+            if pattern.contains("routes") || matches!(node(&pattern), Some(Node::Tables)) =>
+        {
             "routes are set in the file only".to_owned()
+        }
+        Some(pattern) if matches!(node(&pattern), Some(Node::Table)) => {
+            format!("it is a table: {name}__KEY sets `key` in it")
         }
         Some(pattern) => match nearest(last, &schema::names(&pattern)) {
             Some(near) => {
@@ -367,5 +373,9 @@ mod tests {
         );
         assert!(variables.is_empty());
         assert_eq!(problems.len(), 3);
+        let help = |at: usize| problems[at].render(false);
+        assert!(help(1).contains("BURSAR_UPSTREAMS__LMS__KEY sets `key` in it"));
+        assert!(help(2).contains("routes are set in the file only"));
+        assert!(!help(2).contains("did you mean"));
     }
 }

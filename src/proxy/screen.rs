@@ -26,14 +26,19 @@ pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
     headers.contains_key(http::header::EXPECT)
 }
 
+/// What is said about a method that is [never forwarded](is_never_forwarded).
+pub const NEVER_FORWARDED: &str = "TRACE, TRACK and CONNECT are never forwarded.";
+
 /// TRACE reflects the token, CONNECT would be a tunnel (R15). Methods are case-sensitive: `trace`
 /// is none of ours and matches no route.
+#[must_use]
+pub fn is_never_forwarded(method: &Method) -> bool {
+    method == Method::TRACE || method == Method::CONNECT || method.as_str() == "TRACK"
+}
+
 fn screen_method(method: &Method) -> Result<(), Rejection> {
-    if method == Method::TRACE || method == Method::CONNECT || method.as_str() == "TRACK" {
-        return Err(Rejection::new(
-            Code::MethodNotAllowed,
-            "TRACE, TRACK and CONNECT are never forwarded.",
-        ));
+    if is_never_forwarded(method) {
+        return Err(Rejection::new(Code::MethodNotAllowed, NEVER_FORWARDED));
     }
     Ok(())
 }

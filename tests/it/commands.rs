@@ -172,6 +172,7 @@ fn route_test_says_what_would_happen_and_why() {
         ("PUT", "/grades/1", "grades:write"),
         ("GET", "/nowhere", "route_denied"),
         ("GET", "/api/../x", "path_ambiguous"),
+        ("TRACE", "/api/x", "deny: method_not_allowed (405)"),
     ] {
         let denied = bursar_in(directory.path(), &[], &["route", "test", method, target]);
         assert_eq!(denied.code, 3, "{}", denied.said());

@@ -239,6 +239,15 @@ fn route_test_says_what_enforcing_would_do_and_fails_all_the_same() {
         "{}",
         closed.stdout
     );
+    let reflected = test("TRACE", "/api/x");
+    assert_eq!(reflected.code, 3);
+    assert!(
+        reflected
+            .stdout
+            .contains("decision  deny: method_not_allowed"),
+        "{}",
+        reflected.stdout
+    );
     assert_eq!(test("GET", "/api/x").code, 0);
 }
 

@@ -86,7 +86,7 @@ impl Claims {
                     ProblemCode::NameConflict,
                     format!(
                         "{:?} already selects another upstream, by {}",
-                        name.host,
+                        shown(name),
                         other.key(other_key)
                     ),
                     "a request's Host must select one upstream: make it one upstream, or remove the name from one of the two",
@@ -147,6 +147,18 @@ fn is_same_socket(one: &Address, other: &Address) -> bool {
 }
 
 /// A name without a port stands for whichever port the listener has.
+/// With its port, if it has one: two upstreams may well share a host.
+fn shown(name: &HostName) -> String {
+    let host = match name.host.contains(':') {
+        true => format!("[{}]", name.host),
+        false => name.host.clone(),
+    };
+    match name.port {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    }
+}
+
 fn is_same_name(one: &HostName, other: &HostName) -> bool {
     one.host == other.host
         && match (one.port, other.port) {
@@ -170,5 +182,16 @@ mod tests {
         assert!(!same("0.0.0.0:80", "[::1]:80"));
         assert!(!same("127.0.0.1:80", "127.0.0.1:81"));
         assert!(!same("127.0.0.1:0", "127.0.0.1:0"));
+    }
+
+    #[test]
+    fn a_name_is_shown_as_it_would_stand_in_a_url() {
+        let name = |host: &str, port| HostName {
+            host: host.to_owned(),
+            port,
+        };
+        assert_eq!(shown(&name("lms.localhost", None)), "lms.localhost");
+        assert_eq!(shown(&name("127.0.0.1", Some(9400))), "127.0.0.1:9400");
+        assert_eq!(shown(&name("::1", Some(9400))), "[::1]:9400");
     }
 }
