@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    RouteCredential,
+    Mode, RouteCredential,
     catalogue::{Catalogue, group_of_url_scope},
     requirement::Requirement,
     route::{CredentialChoice, Route},
@@ -81,8 +81,13 @@ impl RouteAsks {
         }))
     }
 
-    /// Adds what a route needs to what its credential asks for, if it has one of its own.
-    pub(super) fn add(&mut self, route: &Route, catalogue: Catalogue) {
+    /// Adds what a route needs to what its credential asks for, if it has one of its own. A route that the allowlist does not cover
+    /// adds nothing, unless report mode lets its requests through: one scope that is not registered would cost the credential its
+    /// token, and with it the routes that are covered.
+    pub(super) fn add(&mut self, route: &Route, catalogue: Catalogue, mode: Mode) {
+        if mode == Mode::Enforce && !route.missing.is_empty() {
+            return;
+        }
         let CredentialChoice::Route(number) = route.credential else {
             return;
         };

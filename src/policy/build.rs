@@ -123,7 +123,7 @@ impl<'a> Builder<'a> {
         route.query_allow = Parameters::named(&spec.query_allow);
         route.parsed = Some(template.clone());
         route.credential = self.asks.choice(spec.credential.as_ref());
-        self.asks.add(&route, self.catalogue);
+        self.asks.add(&route, self.catalogue, self.mode);
         self.routes.push(Arc::new(route));
 
         if spec.deny {

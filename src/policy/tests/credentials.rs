@@ -58,15 +58,25 @@ fn of_alternatives_a_credential_asks_for_the_first_that_the_allowlist_covers() {
     let policy = policy(
         PLAIN,
         "b c",
+        vec![of("one", needing(any_of("a b c"), route("r", "GET /r")))],
+    );
+    assert_eq!(asks(&policy), texts([("-", ""), ("one", "b")]));
+}
+
+#[test]
+fn a_route_that_the_allowlist_does_not_cover_adds_nothing_to_what_its_credential_asks_for() {
+    let routes = || {
         vec![
-            of("one", needing(any_of("a b c"), route("r", "GET /r"))),
-            of("two", needing(any_of("x y"), route("s", "GET /s"))),
-        ],
-    );
-    assert_eq!(
-        asks(&policy),
-        texts([("-", ""), ("one", "b"), ("two", "x")])
-    );
+            of("one", all_of("read", route("r", "GET /r"))),
+            of("one", all_of("write", route("w", "PUT /w"))),
+            of("one", needing(any_of("x y"), route("s", "GET /s"))),
+        ]
+    };
+    let enforced = build_in(Mode::Enforce, PLAIN, "read", routes()).unwrap();
+    assert_eq!(asks(&enforced), texts([("-", ""), ("one", "read")]));
+    // Its requests pass, and need a token.
+    let reported = build_in(Mode::Report, PLAIN, "read", routes()).unwrap();
+    assert_eq!(asks(&reported), texts([("-", ""), ("one", "read write x")]));
 }
 
 #[test]
