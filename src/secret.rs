@@ -65,6 +65,8 @@ pub struct SecretFile {
     pub secret: SecretString,
     /// [`SecretFileError::Readable`] where [`SecretFiles::Any`] let it pass: worth a warning.
     pub exposure: Option<SecretFileError>,
+    /// The user who owns the file.
+    pub owner: u32,
     /// When it was written last, as its file system has it.
     pub modified: SystemTime,
 }
@@ -123,6 +125,7 @@ pub fn read_with_exposure(path: &Path, rule: SecretFiles) -> Result<SecretFile, 
     Ok(SecretFile {
         secret: SecretString::from(text),
         exposure,
+        owner: metadata.uid(),
         // Every file system of a Unix keeps it.
         modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
     })

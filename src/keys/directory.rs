@@ -29,6 +29,8 @@ pub struct KeyFiles {
     pub keys: Vec<Turn<Arc<SigningKey>>>,
     /// Files that others can read, where [`SecretFiles::Any`] let that pass: worth a warning each.
     pub exposures: Vec<SecretFileError>,
+    /// Files that belong neither to us nor to root, and their owners, who chose the keys in them: worth a warning each.
+    pub strangers: Vec<(PathBuf, u32)>,
 }
 
 /// What is wrong with a directory, or with one of its files.
@@ -83,6 +85,21 @@ pub fn read(
     rule: SecretFiles,
     algorithm: Option<Algorithm>,
 ) -> Result<KeyFiles, Vec<KeyFileError>> {
+    read_as(
+        rustix::process::geteuid().as_raw(),
+        directory,
+        rule,
+        algorithm,
+    )
+}
+
+/// The same as the user `us`.
+fn read_as(
+    us: u32,
+    directory: &Path,
+    rule: SecretFiles,
+    algorithm: Option<Algorithm>,
+) -> Result<KeyFiles, Vec<KeyFileError>> {
     let unreadable = |source| {
         vec![KeyFileError::Directory {
             path: directory.to_owned(),
@@ -93,7 +110,11 @@ pub fn read(
     let mut errors = Vec::new();
     for name in names(directory).map_err(unreadable)? {
         match read_one(directory, &name, rule, algorithm) {
-            Ok(Some((turn, exposure))) => {
+            Ok(Some(OneKey {
+                turn,
+                exposure,
+                owner,
+            })) => {
                 let is_same = |known: &&Turn<Arc<SigningKey>>| known.key.kid() == turn.key.kid();
                 match found.keys.iter().find(is_same) {
                     Some(known) => errors.push(KeyFileError::Twice {
@@ -103,6 +124,9 @@ pub fn read(
                     None => found.keys.push(turn),
                 }
                 found.exposures.extend(exposure);
+                if owner != 0 && owner != us {
+                    found.strangers.push((directory.join(&name), owner));
+                }
             }
             // Deleted between the listing and the reading, by a rotation or by a mount that changes.
             Ok(None) => {}
@@ -135,7 +159,12 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-type OneKey = (Turn<Arc<SigningKey>>, Option<SecretFileError>);
+/// A key, and what is known of its file.
+struct OneKey {
+    turn: Turn<Arc<SigningKey>>,
+    exposure: Option<SecretFileError>,
+    owner: u32,
+}
 
 /// `None`: it is not there any more.
 fn read_one(
@@ -158,7 +187,11 @@ fn read_one(
     match SigningKey::from_pem(&file.secret, algorithm, None) {
         Ok(key) => {
             let key = Arc::new(key);
-            Ok(Some((Turn { start, key }, file.exposure)))
+            Ok(Some(OneKey {
+                turn: Turn { start, key },
+                exposure: file.exposure,
+                owner: file.owner,
+            }))
         }
         Err(error) => Err(KeyFileError::Key { path, error }),
     }
@@ -418,6 +451,30 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         let found = read(&path, SecretFiles::Any, None).unwrap();
         assert_eq!((found.keys.len(), found.exposures.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_key_that_neither_we_nor_root_own_is_told_with_its_owner() {
+        let (_parent, path) = directory_with(&[1_000, 2_000]);
+        let file = path.join("19700101T001640Z.pem");
+        let mut us = rustix::process::geteuid().as_raw();
+        if us == 0 {
+            // Root can give a file away; everybody else can be taken for another user.
+            us = 4_711;
+            for name in ["19700101T001640Z.pem", "19700101T003320Z.pem"] {
+                std::os::unix::fs::chown(path.join(name), Some(us), None).unwrap();
+            }
+        }
+        let strangers = |reader| {
+            let found = read_as(reader, &path, SecretFiles::Private, None).unwrap();
+            assert_eq!(found.keys.len(), 2, "it is no reason to refuse them");
+            found.strangers
+        };
+        assert_eq!(strangers(us), []);
+        assert_eq!(
+            strangers(us + 1),
+            [(file, us), (path.join("19700101T003320Z.pem"), us)]
+        );
     }
 
     #[test]

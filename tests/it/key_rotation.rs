@@ -15,7 +15,7 @@ use crate::support::{
     authorization_server::AuthorizationServer,
     bursar::{Bursar, Extra, admin_get, toml},
     peer::{Peer, Reply, Seen},
-    program::{Finished, bursar_in, write_private},
+    program::{Daemon, Finished, bursar_in, write_private},
 };
 
 /// A client with a directory of keys, and what it stands between.
@@ -237,4 +237,27 @@ fn a_key_that_the_world_does_not_see_waits_and_check_says_so() {
     *seen_by_the_world.lock().unwrap() = serde_json::from_str(&set).unwrap();
     let checked = stage.command(&["check"]);
     assert_eq!(checked.code, 0, "{}", checked.said());
+}
+
+#[test]
+fn a_directory_into_which_others_can_put_keys_is_warned_of_by_check_and_run_and_refused_by_neither()
+{
+    use std::os::unix::fs::PermissionsExt as _;
+    const SAFE: &str = "by nobody who should not";
+    let stage = Stage::new(3600, "");
+    assert!(stage.done(&["check", "--offline"]).contains(SAFE));
+
+    fs::set_permissions(stage.keys(), fs::Permissions::from_mode(0o777)).unwrap();
+    let checked = stage.done(&["check", "--offline"]);
+    assert!(!checked.contains(SAFE), "{checked}");
+    for part in ["BUR1210", "credentials.app.keys_dir", "others can write to"] {
+        assert!(checked.contains(part), "{part}: {checked}");
+    }
+    let text = fs::read_to_string(stage.file()).unwrap();
+    let (code, log) = Daemon::start(stage.directory.path(), &text).stop();
+    assert_eq!(code, 0, "{log}");
+    assert!(
+        log.contains("BUR1210") && log.contains("others can write to"),
+        "{log}"
+    );
 }

@@ -6,7 +6,7 @@ use super::report::{Category, Check, Report};
 use crate::{
     cli::exit::Exit,
     clock::{Clock as _, SystemClock},
-    config::{Loaded, Problem, Problems},
+    config::{Loaded, Problem, ProblemCode, Problems},
     keys::KeyRing,
     oauth::{BasicEncoding, ClientAuth, ClientParams, Grant},
     token::{Credential, Source},
@@ -70,15 +70,27 @@ fn config(loaded: &Loaded) -> Vec<Check> {
         .iter()
         .map(|upstream| upstream.policy.routes.len())
         .sum();
-    let mut checks = vec![
-        Check::good(format!(
-            "{name} is valid ({}, {}, {})",
-            counted(config.upstreams.len(), "upstream"),
-            counted(routes, "route of its own"),
-            counted(config.credentials.len(), "credential"),
-        )),
-        Check::good("secret files are readable, and by nobody who should not"),
-    ];
+    let mut checks = vec![Check::good(format!(
+        "{name} is valid ({}, {}, {})",
+        counted(config.upstreams.len(), "upstream"),
+        counted(routes, "route of its own"),
+        counted(config.credentials.len(), "credential"),
+    ))];
+    let is_of_secrets = |code| {
+        matches!(
+            code,
+            ProblemCode::SecretExposed | ProblemCode::KeysDirectory
+        )
+    };
+    if !loaded
+        .warnings
+        .iter()
+        .any(|warning| is_of_secrets(warning.code()))
+    {
+        checks.push(Check::good(
+            "secret files are readable, and by nobody who should not",
+        ));
+    }
     checks.extend(loaded.warnings.iter().map(|warning| {
         Check::warning(
             subject(warning),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -132,6 +133,9 @@ impl Files {
                 for exposure in &found.exposures {
                     reader.fault(table, key, secret_file(exposure).warning());
                 }
+                for planted in plantable(&path, &found.strangers) {
+                    reader.fault(table, key, planted.warning());
+                }
                 Some((path, found.keys))
             }
             Err(errors) => {
@@ -220,6 +224,59 @@ fn key_file(error: &KeyFileError, directory: &Path) -> Fault {
         ),
     };
     Fault::new(ProblemCode::KeysDirectory, error.to_string(), help)
+}
+
+/// What lets another user choose a key that bursar signs with and publishes. No reason to refuse the directory: an emptyDir has
+/// mode 0777, and root in a container reads what a user of the host owns.
+fn plantable(directory: &Path, strangers: &[(PathBuf, u32)]) -> Vec<Fault> {
+    let shown = directory.display();
+    let writers = mode_for_others(directory)
+        .map(|mode| ("others", mode))
+        .or_else(|| mode_for_group(directory).map(|mode| ("the group", mode)));
+    let writers = writers.map(|(who, mode)| {
+        Fault::new(
+            ProblemCode::KeysDirectory,
+            format!(
+                "{who} can write to {shown} (mode {mode:04o}), and so put in a key of their own, with which bursar would sign \
+                 and which it would publish"
+            ),
+            format!(
+                "chmod go-w {shown}. In Kubernetes, mount the Secret itself; an emptyDir has mode 0777: mount it into no \
+                 container but bursar's and the one that fills it"
+            ),
+        )
+    });
+    let strangers = strangers.iter().map(|(path, owner)| {
+        let path = path.display();
+        Fault::new(
+            ProblemCode::KeysDirectory,
+            format!(
+                "{path} belongs to user {owner}, who is neither root nor the user that bursar runs as, and can change the key \
+                 with which bursar signs and which it publishes"
+            ),
+            format!(
+                "if the key is not one of yours, remove it; `ls -ln {shown}` shows the owners, `chown` as root changes them"
+            ),
+        )
+    });
+    writers.into_iter().chain(strangers).collect()
+}
+
+const STICKY: u32 = 0o1000;
+
+/// The mode of a directory in which others could replace what is in it.
+pub(super) fn mode_for_others(directory: &Path) -> Option<u32> {
+    const OTHERS_WRITE: u32 = 0o002;
+    let mode = directory.metadata().ok()?.mode() & 0o7777;
+    (mode & OTHERS_WRITE != 0 && mode & STICKY == 0).then_some(mode)
+}
+
+/// The same for its group, where that is not root's.
+fn mode_for_group(directory: &Path) -> Option<u32> {
+    const GROUP_WRITE: u32 = 0o020;
+    let metadata = directory.metadata().ok()?;
+    let mode = metadata.mode() & 0o7777;
+    (metadata.gid() != 0 && mode & GROUP_WRITE != 0 && mode & STICKY == 0).then_some(mode)
 }
 
 fn ca_fault(error: &TlsError) -> Fault {

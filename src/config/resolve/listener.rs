@@ -1,8 +1,8 @@
 //! Where bursar listens, and who can reach it there (R76).
 
-use std::{net::SocketAddr, os::unix::fs::MetadataExt as _, path::Path};
+use std::net::SocketAddr;
 
-use super::Claims;
+use super::{Claims, file::mode_for_others};
 use crate::{
     config::{
         problem::ProblemCode,
@@ -114,7 +114,8 @@ fn claim(
     address: Address,
 ) -> Address {
     if let Address::Unix(path) = &address
-        && let Some(mode) = mode_for_others(path)
+        && let Some(directory) = path.parent()
+        && let Some(mode) = mode_for_others(directory)
     {
         let fault = Fault::new(
             ProblemCode::ExposedListener,
@@ -129,12 +130,4 @@ fn claim(
     }
     claims.listener(table, key, address.clone());
     address
-}
-
-/// The mode of the socket's directory, where others could replace what is in it.
-fn mode_for_others(socket: &Path) -> Option<u32> {
-    const OTHERS_WRITE: u32 = 0o002;
-    const STICKY: u32 = 0o1000;
-    let mode = socket.parent()?.metadata().ok()?.mode() & 0o7777;
-    (mode & OTHERS_WRITE != 0 && mode & STICKY == 0).then_some(mode)
 }

@@ -150,6 +150,39 @@ fn keys_that_others_can_read_are_refused_with_the_exit_code_of_secrets() {
 }
 
 #[test]
+fn a_directory_into_which_others_can_put_keys_is_a_warning() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    let (_parent, path) = keys();
+    let warned = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let loaded = sound(&with(&format!("keys_dir = {path:?}")), &[]);
+        let warnings = loaded.warnings.iter().map(|warning| {
+            assert_eq!(warning.code(), ProblemCode::KeysDirectory);
+            assert_eq!(warning.key(), "credentials.lms.keys_dir");
+            warning.what().to_owned()
+        });
+        warnings.collect::<Vec<_>>()
+    };
+    for mode in [0o700, 0o755, 0o1777] {
+        assert!(warned(mode).is_empty(), "{mode:o}");
+    }
+    let said = warned(0o777);
+    assert!(
+        matches!(&said[..], [said] if said.starts_with("others can write to") && said.contains("(mode 0777)")),
+        "{said:?}"
+    );
+    if path.metadata().unwrap().gid() == 0 {
+        assert!(warned(0o770).is_empty(), "root may do anything anyway");
+        chown(&path, None, Some(4_711)).unwrap();
+    }
+    let said = warned(0o770);
+    assert!(
+        matches!(&said[..], [said] if said.starts_with("the group can write to")),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn the_key_set_is_looked_at_over_https_or_on_this_machine() {
     let (_parent, path) = keys();
     let key_set = |url: &str| {
