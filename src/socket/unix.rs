@@ -1,11 +1,14 @@
 //! Unix sockets: files with permissions, which outlive the process that made them.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io,
-    os::unix::{
-        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-        net::UnixListener,
+    os::{
+        fd::AsRawFd as _,
+        unix::{
+            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+            net::UnixListener,
+        },
     },
     path::Path,
     sync::Arc,
@@ -13,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Connections that wait to be accepted.
@@ -55,13 +58,15 @@ pub(super) fn bind(path: &Arc<Path>, mode: u32) -> io::Result<Bound> {
     remove_dead(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
+    // The file is made with the mode of its socket, less the umask: there is no moment at which more may connect.
+    rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
     socket.bind(&SockAddr::unix(path)?)?;
+    let made = hold(path)?;
     let file = Arc::new(SocketFile {
         path: Arc::clone(path),
-        identity: identity(path)?,
+        identity: identity_of(&made.metadata()?),
     });
-    // Nobody can connect before we listen, so nobody does with other permissions than these.
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    restore(&made, mode)?;
     socket.listen(BACKLOG)?;
     Ok(Bound {
         listener: socket.into(),
@@ -96,8 +101,35 @@ impl Drop for SocketFile {
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
+    Ok(identity_of(&fs::symlink_metadata(path)?))
+}
+
+fn identity_of(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The socket that has the name. Where others can write to the directory, the name may have become another file's since, or a
+/// link to one: what is held stays the same, and is no link.
+fn hold(path: &Path) -> io::Result<File> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.file_type().is_socket() {
+        Ok(file)
+    } else {
+        Err(io::Error::other(
+            "somebody has put another file in the place of the new socket",
+        ))
+    }
+}
+
+/// Gives the permissions back that the umask has taken away. By the file that is held, not by its name; what is held like
+/// this has no mode of its own to change but through /proc (proc(5)).
+fn restore(held: &File, mode: u32) -> io::Result<()> {
+    if held.metadata()?.mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    let itself = format!("/proc/self/fd/{}", held.as_raw_fd());
+    fs::set_permissions(itself, fs::Permissions::from_mode(mode))
 }
 
 /// The directory itself is the lock: nothing is left behind. Anybody who can read it can hold it, so it is not waited for
@@ -177,7 +209,33 @@ mod tests {
         assert!(UnixStream::connect(&path).is_ok());
         drop(other);
         assert!(!path.exists());
-        drop(bind(&path, 0o666).unwrap());
+        // Whatever the umask is: the usual one takes the right to connect from the group and from others.
+        for asked in [0o660, 0o666] {
+            let _bound = bind(&path, asked).unwrap();
+            assert_eq!(mode(&path), asked);
+        }
+    }
+
+    #[test]
+    fn a_file_that_took_the_name_of_the_new_socket_is_left_as_it_is() {
+        let (directory, path) = place();
+        let target = directory.path().join("target");
+        let _other = bind(&target.as_path().into(), 0o600).unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        let error = hold(&path).unwrap_err().to_string();
+        assert!(error.contains("another file"), "{error}");
+
+        // What is held is what changes, whoever has the name by then.
+        fs::remove_file(&path).unwrap();
+        let bound = bind(&path, 0o600).unwrap();
+        let held = hold(&path).unwrap();
+        let moved = directory.path().join("moved");
+        fs::rename(&path, &moved).unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        restore(&held, 0o666).unwrap();
+        assert_eq!((mode(&moved), mode(&target)), (0o666, 0o600));
+        drop(bound);
+        assert!(path.is_symlink(), "the name is not ours to remove any more");
     }
 
     #[test]
