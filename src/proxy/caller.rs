@@ -4,8 +4,9 @@
 //! Asked for before Host and policy are looked at: whoever has no key learns nothing about names and routes.
 //!
 //! A right key is never delayed, so wrong ones cannot be made to wait either: whoever guesses would only look for the
-//! answer that comes at once. What stands against guessing is the length of a key
-//! ([`AccessKeys::MIN_LENGTH`]), and that each wrong one costs its sender the connection.
+//! answer that comes at once. What stands against guessing is the length of a key alone
+//! ([`AccessKeys::MIN_LENGTH`]). A wrong one ends the connection over HTTP/1.1, which slows a guesser down at best: over
+//! HTTP/2 it ends only its stream, as the other streams may have shown a right one.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{

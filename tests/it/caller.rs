@@ -133,7 +133,7 @@ fn whoever_has_no_key_learns_nothing_about_names_and_routes() {
 }
 
 #[test]
-fn a_wrong_key_costs_its_sender_the_connection() {
+fn a_wrong_key_ends_the_connection_over_http_1_1() {
     let guarded = guarded();
     let proxy = guarded.bursar.proxy;
     let mut wrong = forms("canary-guessed-key-0123");

@@ -17,6 +17,7 @@ use crate::support::{
     bursar::{Bursar, Extra, setup, toml},
     http::PATIENCE,
     peer::{Gate, Peer, Reply},
+    program::write_private,
 };
 
 /// One connection.
@@ -227,6 +228,31 @@ fn a_rejection_is_a_problem_without_fields_of_a_connection_and_leaves_the_other_
             }
         }
         assert_eq!(connection.get("/api/x").await.status, 200);
+    });
+    assert_eq!(lms.calls(), 1);
+}
+
+#[test]
+fn a_wrong_caller_key_ends_its_stream_and_not_the_connection() {
+    const KEY: &str = "canary-caller-key/+=:";
+    let (lms, server) = (Peer::start(|_| Reply::ok()), AuthorizationServer::start());
+    let directory = tempfile::tempdir().unwrap();
+    let file = write_private(&directory.path().join("caller-key"), KEY);
+    let setting = format!("caller_key_file = {file:?}");
+    let extra = Extra {
+        server: &setting,
+        ..Extra::default()
+    };
+    let bursar = Bursar::ready(&toml(&lms, &server, extra));
+    run(async {
+        let mut connection = Connection::open(&bursar).await;
+        for (key, status) in [("canary-guessed-key-0123", 401), (KEY, 200)] {
+            let request = connection.request(&Method::GET, "/api/x");
+            let request = request.header("bursar-caller", key).body(()).unwrap();
+            let answer = connection.send(request, &[]).await.unwrap();
+            assert_eq!(answer.status, status, "{key}");
+            assert_eq!(answer.field("connection"), None, "{key}");
+        }
     });
     assert_eq!(lms.calls(), 1);
 }
