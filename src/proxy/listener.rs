@@ -53,9 +53,14 @@ const MAX_TURNED_AWAY: usize = 64;
 
 /// When accepting fails for want of file descriptors or memory: trying on at once would only spin.
 const ACCEPT_BACKOFF: Backoff = Backoff {
-    base: Duration::from_millis(10),
-    max: Duration::from_secs(1),
-    min: Duration::from_millis(10),
+    waits: &[
+        Duration::from_millis(10),
+        Duration::from_millis(30),
+        Duration::from_millis(100),
+        Duration::from_millis(300),
+        Duration::from_secs(1),
+    ],
+    longest: Duration::from_secs(1),
 };
 
 /// How long connections stay open after shutdown, so that the application learns of it from an answer
@@ -244,7 +249,7 @@ async fn accept(entrance: Rc<Entrance>, acceptor: Acceptor, shutdown: Cancellati
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
                     failures += 1;
-                    let wait = ACCEPT_BACKOFF.delay(failures, 1.0);
+                    let wait = ACCEPT_BACKOFF.delay(failures, 0.0);
                     pause.as_mut().reset(Instant::now() + wait);
                     tracing::warn!(%error, wait_ms = wait.as_millis(), "connections cannot be accepted");
                 }

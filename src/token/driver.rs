@@ -35,11 +35,24 @@ use crate::{
 /// Token requests for one token are at least so far apart, whatever lifetimes, 401s and clocks say.
 const APART: Duration = Duration::from_secs(1);
 
-/// After failures that pass by themselves.
+/// After failures that pass by themselves. An AS is asked at most 20 times in ten minutes of failure (R65), and
+/// most of these calls are spent early: a restart of the AS takes seconds and should be over for us when it is over, while
+/// in a long outage a minute more or less makes no difference.
 const BACKOFF: Backoff = Backoff {
-    base: Duration::from_secs(1),
-    max: Duration::from_secs(60),
-    min: APART,
+    waits: &[
+        Duration::from_secs(1),
+        Duration::from_secs(2),
+        Duration::from_secs(2),
+        Duration::from_secs(2),
+        Duration::from_secs(2),
+        Duration::from_secs(2),
+        Duration::from_secs(3),
+        Duration::from_secs(4),
+        Duration::from_secs(8),
+        Duration::from_secs(16),
+        Duration::from_secs(56),
+    ],
+    longest: Duration::from_secs(60),
 };
 
 /// After failures that only a person can cure.
@@ -310,7 +323,71 @@ fn lost(asked: &ScopeSet, is_covered: impl Fn(&Scope) -> bool) -> Vec<Scope> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
+
+    /// When the AS is asked, counted from the first failure, and the longest wait that may follow. With the shortest
+    /// waits, so no other jitter has made more calls at any time.
+    fn densest() -> impl Iterator<Item = (Duration, Duration)> {
+        let mut at = Duration::ZERO;
+        (1..).map(move |failures| {
+            let asked = at;
+            at += BACKOFF.delay(failures, 0.0);
+            (asked, BACKOFF.delay(failures, 1.0))
+        })
+    }
+
+    #[test]
+    fn any_ten_minutes_of_failure_cost_at_most_20_calls_even_with_the_shortest_waits() {
+        let calls: Vec<Duration> = densest().map(|(at, _)| at).take(200).collect();
+        for (first, from) in calls[..100].iter().enumerate() {
+            let until = *from + Duration::from_secs(600);
+            let in_it = calls[first..].iter().take_while(|at| **at <= until).count();
+            assert!(in_it <= 20, "{in_it} from {from:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_wait_is_a_second_and_none_is_longer_than_a_minute() {
+        assert_eq!(BACKOFF.delay(1, 0.0), APART);
+        let shortest = densest().map(|(_, longest)| longest);
+        let longest = shortest.take(50).max();
+        assert_eq!(longest, Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn replicas_that_fail_together_are_spread_over_seconds_before_the_waits_are_long() {
+        let latest: Duration = (1..=10).map(|failures| BACKOFF.delay(failures, 1.0)).sum();
+        let (earliest, _) = densest().nth(10).unwrap();
+        assert!(latest - earliest >= Duration::from_secs(10));
+    }
+
+    #[test]
+    fn the_docs_say_how_soon_after_an_outage_the_next_token_request_comes() {
+        let ends = densest().skip(1).map(|(at, _)| Some(at));
+        let mut rows: Vec<(Option<Duration>, Duration)> = Vec::new();
+        for (end, (_, lag)) in ends.zip(densest()) {
+            let is_last = lag == BACKOFF.longest;
+            let end = end.filter(|_| !is_last);
+            match rows.last_mut() {
+                Some((until, same)) if *same == lag => *until = end,
+                _ => rows.push((end, lag)),
+            }
+            if is_last {
+                break;
+            }
+        }
+        let mut table = String::new();
+        for (end, lag) in rows {
+            let end = end.map_or("longer".to_owned(), |end| {
+                format!("up to {} s", end.as_secs_f64())
+            });
+            writeln!(table, "| {end} | {} s |", lag.as_secs_f64()).unwrap();
+        }
+        let docs = include_str!("../../docs/envoy.md");
+        assert!(docs.contains(&table), "not in docs/envoy.md:\n{table}");
+    }
 
     #[test]
     fn the_scopes_that_were_asked_for_and_not_granted_are_lost() {

@@ -186,6 +186,18 @@ async fn ten_minutes_of_failure_cost_the_as_at_most_20_calls_however_many_reques
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_short_outage_heals_within_seconds_of_its_end() {
+    for (outage, lag) in [(6.0, 2.5), (10.0, 2.5), (13.0, 3.75), (17.0, 5.0)] {
+        let bench = Bench::start([DOWN]);
+        pass(outage).await;
+        bench.script.now_answers([HOUR]);
+        // Timers of tokio tick in milliseconds, and the manual clock with them.
+        pass(lag + 0.05).await;
+        assert_eq!(bench.state(), "fresh", "{outage} s");
+    }
+}
+
 // F9 of Envoy: garbage at a renewal ends all renewals there.
 #[tokio::test(start_paused = true)]
 async fn garbage_at_a_renewal_is_followed_by_a_good_renewal() {
