@@ -3,6 +3,7 @@
 //! The wall clock can be stepped; the boot clock cannot, and unlike [`std::time::Instant`] it goes
 //! on while the machine is suspended. A token is dead as soon as *either* says so.
 
+pub mod fields;
 #[cfg(test)]
 mod manual;
 

@@ -3,7 +3,6 @@
 //! Nothing of the answer is kept but what is checked here: no `error_description`, no body, no text
 //! of a parser, since servers have been seen to echo what they were sent.
 
-mod clock_fields;
 mod members;
 
 use std::time::Duration;
@@ -19,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::{Answer, Cause, Failure, OAuthError, ScopeSource};
 use crate::{
-    clock::Moment,
+    clock::{Moment, fields},
     scope::{Scope, ScopeSet},
 };
 use members::Members;
@@ -38,7 +37,7 @@ pub(super) fn read(
     received: Moment,
 ) -> Result<Answer, Failure> {
     let headers = response.headers();
-    let skew_seconds = clock_fields::skew_seconds(headers, sent, received);
+    let skew_seconds = fields::skew_seconds(headers, sent, received);
     let read = match response.status() {
         StatusCode::OK => token(headers, response.body(), scope_source),
         status => Err(refusal(status, headers, response.body())),
@@ -50,7 +49,7 @@ pub(super) fn read(
         }),
         Err(cause) => Err(Failure {
             cause,
-            retry_after: clock_fields::retry_after(headers, received, skew_seconds),
+            retry_after: fields::retry_after(headers, received, skew_seconds),
             skew_seconds,
         }),
     }

@@ -1,4 +1,4 @@
-//! The two fields of an answer that speak of time: `Date` and `Retry-After`.
+//! The two fields of an HTTP answer that speak of time: `Date` and `Retry-After`.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use http::{
     header::{DATE, HeaderName, RETRY_AFTER},
 };
 
-use crate::clock::Moment;
+use super::Moment;
 
 /// The longest `Retry-After` that is obeyed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
@@ -16,14 +16,16 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 ///
 /// The server read its clock somewhere between `sent` and `received`, and cut the fraction off: the
 /// middle of both is the best guess.
-pub(super) fn skew_seconds(headers: &HeaderMap, sent: Moment, received: Moment) -> Option<f64> {
+#[must_use]
+pub fn skew_seconds(headers: &HeaderMap, sent: Moment, received: Moment) -> Option<f64> {
     let server = since_epoch(text(headers, DATE)?)?.as_secs_f64() + 0.5;
     let local = f64::midpoint(sent.wall.as_secs_f64(), received.wall.as_secs_f64());
     Some(local - server)
 }
 
 /// `Retry-After`, seconds or date (RFC 9110 section 10.2.3), capped. A date is compared with the server's clock.
-pub(super) fn retry_after(
+#[must_use]
+pub fn retry_after(
     headers: &HeaderMap,
     received: Moment,
     skew_seconds: Option<f64>,
