@@ -38,7 +38,7 @@
 //! | 2 | [`proxy`], [`admin`] |
 //! | 1 | [`token`], [`publication`] |
 //! | 0b | [`oauth`], [`policy`] |
-//! | 0a | [`dial`], [`tls`], [`keys`], [`scope`], [`secret`], [`socket`], [`clock`], [`random`], [`backoff`], [`code`], [`problem`], [`causes`], [`series`], [`telemetry`] |
+//! | 0a | [`dial`], [`tls`], [`keys`], [`id_key`], [`scope`], [`secret`], [`socket`], [`clock`], [`random`], [`backoff`], [`code`], [`problem`], [`causes`], [`series`], [`telemetry`] |
 
 pub mod proxy;
 
@@ -63,6 +63,7 @@ pub mod causes;
 pub mod clock;
 pub mod code;
 pub mod dial;
+pub mod id_key;
 pub mod keys;
 pub mod problem;
 pub mod random;

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
         "clock",
         "code",
         "dial",
+        "id_key",
         "keys",
         "problem",
         "random",
@@ -39,6 +40,8 @@ const LAYERS: &[&[&str]] = &[
 
 /// Imports between siblings of one layer that are deliberate, one way only.
 const SIBLINGS: &[(&str, &str)] = &[
+    ("id_key", "clock"),
+    ("id_key", "secret"),
     ("keys", "random"),
     ("keys", "secret"),
     ("problem", "code"),

@@ -1,0 +1,86 @@
+//! How far the LMS's clock is from ours, as its answers show.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use crate::clock::Moment;
+
+/// The LMS's clock minus ours; zero until the LMS complains. One per LMS, shared by all who sign for it.
+#[derive(Debug, Default)]
+pub struct Skew {
+    milliseconds: AtomicI64,
+}
+
+impl Skew {
+    /// Takes the time that the LMS has `now`, and returns by how many seconds it is ahead of us.
+    pub fn learn(&self, server: Duration, now: Moment) -> f64 {
+        let skew = milliseconds(server).saturating_sub(milliseconds(now.wall));
+        self.milliseconds.store(skew, Ordering::Relaxed);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "exact for a quarter of a million years"
+        )]
+        let seconds = skew as f64 / 1_000.0;
+        seconds
+    }
+
+    /// The time that the LMS has `now`, in Unix seconds, to the nearest.
+    pub(super) fn server_seconds(&self, now: Moment) -> u64 {
+        let skew = self.milliseconds.load(Ordering::Relaxed);
+        let server = milliseconds(now.wall).saturating_add(skew);
+        u64::try_from(server)
+            .unwrap_or(0)
+            .saturating_add(500)
+            .div_euclid(1_000)
+    }
+}
+
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(milliseconds: u64) -> Moment {
+        Moment {
+            wall: Duration::from_millis(milliseconds),
+            boot: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn our_own_clock_is_taken_until_the_lms_says_otherwise() {
+        let skew = Skew::default();
+        assert_eq!(skew.server_seconds(at(1_700_000_000_499)), 1_700_000_000);
+        assert_eq!(skew.server_seconds(at(1_700_000_000_500)), 1_700_000_001);
+        let ahead = skew.learn(Duration::from_secs(1_700_000_090), at(1_700_000_000_250));
+        assert!((ahead - 89.75).abs() < f64::EPSILON, "{ahead}");
+        assert_eq!(skew.server_seconds(at(1_700_000_000_250)), 1_700_000_090);
+    }
+
+    #[test]
+    fn a_clock_before_the_epoch_reads_as_the_epoch() {
+        let skew = Skew::default();
+        skew.learn(Duration::ZERO, at(1_700_000_000_000));
+        assert_eq!(skew.server_seconds(at(1_600_000_000_000)), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_learned_is_what_is_said(server: u64, now: u64, later: u64) {
+            let skew = Skew::default();
+            skew.learn(Duration::from_secs(server), at(now));
+            if server < 1 << 40 && now < 1 << 50 {
+                prop_assert_eq!(skew.server_seconds(at(now)), server);
+            }
+            // Saturates instead of panicking.
+            skew.server_seconds(at(later));
+        }
+    }
+}
