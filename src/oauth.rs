@@ -4,6 +4,7 @@
 
 mod answer;
 mod assertion;
+pub mod authorization;
 mod client_auth;
 mod endpoint;
 mod grant;

@@ -22,6 +22,7 @@ use tracing_subscriber::{
     registry, reload,
 };
 
+pub use escape::visible;
 use line::Line;
 pub use panic::install_panic_hook;
 pub use quota::LogQuota;

@@ -32,6 +32,15 @@ pub(super) fn text(out: &mut impl Write, text: &str) -> fmt::Result {
     Ok(())
 }
 
+/// `text` as people can read it safely: nothing in it acts on a terminal.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    // A string takes whatever is written.
+    let _ = self::text(&mut out, text);
+    out
+}
+
 /// Controls (ANSI sequences start with one), and what is invisible or turns the direction of the
 /// text around it (Unicode Technical Report 36, section 2.5).
 fn acts_on_the_reader(character: char) -> bool {
