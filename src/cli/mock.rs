@@ -1,5 +1,7 @@
 //! `bursar mock`: a simulated LMS to develop and test an application against.
 
+mod guide;
+
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -12,6 +14,7 @@ use tracing::{Level, subscriber::SetGlobalDefaultError};
 use tracing_subscriber::filter::Targets;
 use url::Url;
 
+use self::guide::Guide;
 use super::{Exit, Surroundings, output, signals};
 use crate::{
     causes::with_causes,
@@ -30,14 +33,6 @@ const DAP_LIFETIME: Duration = Duration::from_secs(3599);
 
 /// The identity service of Instructure knows clients by a secret; this one is worth nothing and so may be known.
 const DAP_SECRET: &str = "bursar-mock-secret";
-
-/// bursar's names for the calls of the query API.
-const DAP_SCOPES: [&str; 4] = [
-    "dap:tables:read",
-    "dap:queries:create",
-    "dap:jobs:read",
-    "dap:objects:read",
-];
 
 /// Run a simulated LMS with its authorization server, on this machine only
 ///
@@ -213,116 +208,6 @@ fn read_keys(path: PathBuf) -> Result<KeySet, MockError> {
     }
 }
 
-/// What a person needs in order to use the mock.
-struct Guide {
-    lms: SimulatedLms,
-    client_id: String,
-    with_secret: bool,
-    keys: String,
-    scopes: ScopeSet,
-}
-
-impl Guide {
-    fn of(args: &MockArgs) -> Self {
-        Self {
-            lms: args.lms,
-            client_id: args.client_id.clone(),
-            with_secret: args.client_secret.is_some(),
-            keys: match &args.jwks_file {
-                None => args.jwks_url.to_string(),
-                Some(path) => path.display().to_string(),
-            },
-            scopes: args.scopes.clone(),
-        }
-    }
-
-    fn render(&self, mock: &Mock) -> String {
-        let (name, configuration, path) = match self.lms {
-            SimulatedLms::Brightspace => (
-                "Brightspace",
-                self.brightspace(mock),
-                "/d2l/api/lp/1.49/users/whoami",
-            ),
-            SimulatedLms::Dap => ("Instructure DAP", self.dap(mock), "/dap/query/canvas/table"),
-        };
-        let origin = mock.origin();
-        let control = mock.control_address().map_or_else(String::new, |address| {
-            format!("curl -s http://{address}/mock/requests          # what arrived; docs/reference/mock.md\n")
-        });
-        format!(
-            "A simulated {name} listens on {origin}. For bursar.toml:\n\
-             \n\
-             {configuration}\
-             \n\
-             Then `bursar run` in another terminal, and:\n\
-             \n\
-             curl -i http://127.0.0.1:8080{path}\n\
-             {control}\
-             \n\
-             Ctrl-C ends it. Requests are logged below."
-        )
-    }
-
-    fn brightspace(&self, mock: &Mock) -> String {
-        let authentication = if self.with_secret {
-            "auth_method        = \"client_secret_basic\"\n\
-             client_secret_file = \"secret.txt\"   # holds what --client-secret says"
-                .to_owned()
-        } else {
-            format!(
-                "private_key_file   = \"key.pem\"      # `bursar keys new --out key.pem > jwks.json` makes it; the mock expects\n\
-                 \x20                                  # its public half at {}",
-                self.keys
-            )
-        };
-        let scopes: Vec<&str> = self.scopes.iter().map(Scope::as_str).collect();
-        configuration("brightspace", self, mock, &authentication, &scopes)
-    }
-
-    fn dap(&self, mock: &Mock) -> String {
-        let authentication = if self.with_secret {
-            "client_secret_file = \"secret.txt\"   # holds what --client-secret says".to_owned()
-        } else {
-            format!("client_secret      = \"{DAP_SECRET}\"")
-        };
-        configuration("instructure", self, mock, &authentication, &DAP_SCOPES)
-    }
-}
-
-fn configuration(
-    profile: &str,
-    guide: &Guide,
-    mock: &Mock,
-    authentication: &str,
-    scopes: &[&str],
-) -> String {
-    let client_id = toml_string(&guide.client_id);
-    let scopes: Vec<String> = scopes.iter().map(|scope| toml_string(scope)).collect();
-    let scopes = scopes.join(",\n  ");
-    let catalogue = match guide.lms {
-        SimulatedLms::Brightspace => "brightspace",
-        SimulatedLms::Dap => "dap",
-    };
-    let (origin, token_url) = (mock.origin(), mock.token_url());
-    format!(
-        "[credentials.mock]\n\
-         profile            = \"{profile}\"\n\
-         client_id          = {client_id}\n\
-         token_url          = \"{token_url}\"\n\
-         {authentication}\n\
-         \n\
-         [upstreams.lms]\n\
-         base_url   = \"{origin}\"\n\
-         credential = \"mock\"\n\
-         catalogue  = \"{catalogue}\"\n\
-         scopes     = [\n  {scopes},\n]\n"
-    )
-}
-
-fn toml_string(text: &str) -> String {
-    toml::Value::from(text).to_string()
-}
-
 fn loopback(text: &str) -> Result<SocketAddr, String> {
     let port_only = || text.strip_prefix("localhost:")?.parse().ok();
     let address = text
@@ -456,6 +341,7 @@ mod tests {
             let arguments: Vec<&str> = FREE.into_iter().chain(more).collect();
             let args = parse(&arguments).unwrap();
             let guide = Guide::of(&args);
+            let client_id = args.client_id.clone();
             let mock = Mock::start(params(args).unwrap()).await.unwrap();
             let text = guide.render(&mock);
             assert!(!text.contains("s3cr3t"));
@@ -464,7 +350,7 @@ mod tests {
             let parsed: toml::Table = text[start..end].parse().unwrap();
             let credential = &parsed["credentials"]["mock"];
             assert_eq!(credential["token_url"].as_str().unwrap(), mock.token_url());
-            assert_eq!(credential["client_id"].as_str().unwrap(), guide.client_id);
+            assert_eq!(credential["client_id"].as_str().unwrap(), client_id);
             let allowlist = parsed["upstreams"]["lms"]["scopes"].as_array().unwrap();
             assert_eq!(allowlist.len(), scopes);
             let control = mock.control_address().unwrap();

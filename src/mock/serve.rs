@@ -1,36 +1,27 @@
 //! Connections, and what becomes of a request: the fault that it meets, the answer, the note of both.
 
-use std::{
-    io,
-    os::fd::AsFd,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use http_body::{Body, Frame};
+use http::{HeaderName, Request, Response, header};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
 use socket2::Socket;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::Sleep,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Lms, api, dap,
+    cut::cut,
+    endpoints,
     fault::{Effect, Place},
+    instead::instead,
     record::Record,
-    remote, reply,
+    remote,
     store::State,
-    token_endpoint,
 };
 
 /// What a listener is.
@@ -46,12 +37,6 @@ pub(super) enum Door {
 
 /// Where the token of a request is put by [`Effect::EchoToken`].
 const ECHO: HeaderName = HeaderName::from_static("x-debug-authorization");
-
-/// What has been written of half an answer gets this long to leave before the connection ends.
-const HALF_TIME: Duration = Duration::from_millis(50);
-
-/// Larger than anything that a client should read from a token endpoint.
-const OVERSIZE: usize = 1024 * 1024;
 
 type AnyBody = BoxBody<Bytes, io::Error>;
 
@@ -114,8 +99,7 @@ async fn exchange(
     let path = request.uri().path().to_owned();
     let place = match door {
         Door::Objects => Place::Object,
-        _ if path == state.lms.token_path() => Place::Token,
-        _ => Place::Api,
+        Door::Lms | Door::Control => endpoints::place(state, &path),
     };
     if place == Place::Token {
         state.count(|counters| counters.token_requests += 1);
@@ -155,7 +139,7 @@ async fn exchange(
     let credential = request.headers().get(header::AUTHORIZATION).cloned();
     let (mut response, violation) = match instead(state, place, &effect) {
         Some(response) => (response, None),
-        None => answer(state, place, request, &effect).await,
+        None => endpoints::answer(state, place, request, &effect).await,
     };
     if let (Effect::EchoToken, Some(credential)) = (&effect, credential) {
         response.headers_mut().insert(ECHO, credential);
@@ -179,94 +163,9 @@ async fn exchange(
         tracing::info!(status = status.as_u16(), fault = name, "{method} {path}");
     }
     Ok(match effect {
-        Effect::CloseMidBody => cut(response).await,
+        Effect::CloseMidBody => cut(response).await.map(BodyExt::boxed),
         _ => whole_response(response),
     })
-}
-
-/// The answer, and what the client did that it must never do.
-async fn answer(
-    state: &State,
-    place: Place,
-    request: Request<Incoming>,
-    effect: &Effect,
-) -> (Response<Full<Bytes>>, Option<&'static str>) {
-    match (place, state.lms) {
-        (Place::Token, _) => (token_endpoint::answer(state, request, effect).await, None),
-        (Place::Api, Lms::Brightspace) => (api::answer(state, request).await, None),
-        (Place::Api, Lms::Dap) => (dap::answer(state, request).await, None),
-        (Place::Object, _) => {
-            let (head, _body) = request.into_parts();
-            dap::objects::answer(state, &head)
-        }
-    }
-}
-
-/// What a fault answers in place of the service.
-fn instead(state: &State, place: Place, effect: &Effect) -> Option<Response<Full<Bytes>>> {
-    let json = "application/json";
-    Some(match effect {
-        Effect::Status(status, retry_after) => {
-            let body = json!({ "message": "a fault of bursar mock" });
-            with_retry_after(reply::json(*status, json, &body), retry_after.clone())
-        }
-        Effect::Throttle(status, retry_after) => {
-            let mut response = match (place, state.lms) {
-                (Place::Api, Lms::Dap) => dap::throttled(None),
-                _ => reply::empty(StatusCode::TOO_MANY_REQUESTS),
-            };
-            *response.status_mut() = *status;
-            with_retry_after(response, retry_after.clone())
-        }
-        Effect::Body(content_type, body) => reply::text(StatusCode::OK, content_type, *body),
-        Effect::Redirect(location) => {
-            let mut response = reply::empty(StatusCode::FOUND);
-            response
-                .headers_mut()
-                .insert(header::LOCATION, location.clone());
-            response
-        }
-        Effect::Oversize => {
-            let padding = " ".repeat(OVERSIZE);
-            let body = format!("{{\"access_token\":\"x\",\"token_type\":\"Bearer\"{padding}}}");
-            reply::text(StatusCode::OK, json, body)
-        }
-        Effect::OauthError(error) => {
-            let status = match error.as_str() {
-                "invalid_client" => StatusCode::UNAUTHORIZED,
-                _ => StatusCode::BAD_REQUEST,
-            };
-            let body = json!({ "error": error, "error_description": "a fault of bursar mock" });
-            reply::json(status, json, &body)
-        }
-        Effect::Unauthorized => match state.lms {
-            Lms::Brightspace => api::unauthorized(),
-            Lms::Dap => dap::unauthorized(),
-        },
-        Effect::Forbidden => match state.lms {
-            Lms::Brightspace => api::forbidden(),
-            Lms::Dap => dap::forbidden(),
-        },
-        Effect::None
-        | Effect::Hang
-        | Effect::Close
-        | Effect::Reset
-        | Effect::CloseMidBody
-        | Effect::ExpiresIn(_)
-        | Effect::Lifetime(_)
-        | Effect::Scope(_)
-        | Effect::EchoToken => return None,
-    })
-}
-
-fn with_retry_after(
-    mut response: Response<Full<Bytes>>,
-    value: Option<HeaderValue>,
-) -> Response<Full<Bytes>> {
-    if let Some(value) = value {
-        response.headers_mut().insert(header::RETRY_AFTER, value);
-    }
-    response
 }
 
 fn whole(body: Full<Bytes>) -> AnyBody {
@@ -275,53 +174,4 @@ fn whole(body: Full<Bytes>) -> AnyBody {
 
 fn whole_response(response: Response<Full<Bytes>>) -> Response<AnyBody> {
     response.map(whole)
-}
-
-/// The answer as it is, of which only the first half arrives before the connection ends.
-async fn cut(response: Response<Full<Bytes>>) -> Response<AnyBody> {
-    let (mut head, body) = response.into_parts();
-    // A body that is there already cannot fail.
-    let body = body
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes);
-    let body = body.unwrap_or_default();
-    let promised = body.len().max(2);
-    set_length(&mut head.headers, promised);
-    let half = body.slice(..body.len() / 2);
-    let cut = Cut {
-        half: Some(half),
-        end: Box::pin(tokio::time::sleep(HALF_TIME)),
-    };
-    Response::from_parts(head, cut.boxed())
-}
-
-fn set_length(fields: &mut HeaderMap, length: usize) {
-    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-}
-
-/// A body that breaks off.
-struct Cut {
-    half: Option<Bytes>,
-    end: Pin<Box<Sleep>>,
-}
-
-impl Body for Cut {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(half) = self.half.take()
-            && !half.is_empty()
-        {
-            return Poll::Ready(Some(Ok(Frame::data(half))));
-        }
-        self.end
-            .as_mut()
-            .poll(context)
-            .map(|()| Some(Err(io::Error::other("the answer breaks off, as ordered"))))
-    }
 }

@@ -1,0 +1,125 @@
+//! What `bursar mock` prints: the `bursar.toml` that goes with it.
+
+use super::{DAP_SECRET, MockArgs, SimulatedLms};
+use crate::{
+    mock::Mock,
+    scope::{Scope, ScopeSet},
+};
+
+/// bursar's names for the calls of the query API.
+const DAP_SCOPES: [&str; 4] = [
+    "dap:tables:read",
+    "dap:queries:create",
+    "dap:jobs:read",
+    "dap:objects:read",
+];
+
+/// What a person needs in order to use the mock.
+pub(super) struct Guide {
+    lms: SimulatedLms,
+    client_id: String,
+    with_secret: bool,
+    keys: String,
+    scopes: ScopeSet,
+}
+
+impl Guide {
+    pub(super) fn of(args: &MockArgs) -> Self {
+        Self {
+            lms: args.lms,
+            client_id: args.client_id.clone(),
+            with_secret: args.client_secret.is_some(),
+            keys: match &args.jwks_file {
+                None => args.jwks_url.to_string(),
+                Some(path) => path.display().to_string(),
+            },
+            scopes: args.scopes.clone(),
+        }
+    }
+
+    pub(super) fn render(&self, mock: &Mock) -> String {
+        let (name, configuration, path) = match self.lms {
+            SimulatedLms::Brightspace => (
+                "Brightspace",
+                self.brightspace(mock),
+                "/d2l/api/lp/1.49/users/whoami",
+            ),
+            SimulatedLms::Dap => ("Instructure DAP", self.dap(mock), "/dap/query/canvas/table"),
+        };
+        let origin = mock.origin();
+        let control = mock.control_address().map_or_else(String::new, |address| {
+            format!("curl -s http://{address}/mock/requests          # what arrived; docs/reference/mock.md\n")
+        });
+        format!(
+            "A simulated {name} listens on {origin}. For bursar.toml:\n\
+             \n\
+             {configuration}\
+             \n\
+             Then `bursar run` in another terminal, and:\n\
+             \n\
+             curl -i http://127.0.0.1:8080{path}\n\
+             {control}\
+             \n\
+             Ctrl-C ends it. Requests are logged below."
+        )
+    }
+
+    fn brightspace(&self, mock: &Mock) -> String {
+        let authentication = if self.with_secret {
+            "auth_method        = \"client_secret_basic\"\n\
+             client_secret_file = \"secret.txt\"   # holds what --client-secret says"
+                .to_owned()
+        } else {
+            format!(
+                "private_key_file   = \"key.pem\"      # `bursar keys new --out key.pem > jwks.json` makes it; the mock expects\n\
+                 \x20                                  # its public half at {}",
+                self.keys
+            )
+        };
+        let scopes: Vec<&str> = self.scopes.iter().map(Scope::as_str).collect();
+        configuration("brightspace", self, mock, &authentication, &scopes)
+    }
+
+    fn dap(&self, mock: &Mock) -> String {
+        let authentication = if self.with_secret {
+            "client_secret_file = \"secret.txt\"   # holds what --client-secret says".to_owned()
+        } else {
+            format!("client_secret      = \"{DAP_SECRET}\"")
+        };
+        configuration("instructure", self, mock, &authentication, &DAP_SCOPES)
+    }
+}
+
+fn configuration(
+    profile: &str,
+    guide: &Guide,
+    mock: &Mock,
+    authentication: &str,
+    scopes: &[&str],
+) -> String {
+    let client_id = toml_string(&guide.client_id);
+    let scopes: Vec<String> = scopes.iter().map(|scope| toml_string(scope)).collect();
+    let scopes = scopes.join(",\n  ");
+    let catalogue = match guide.lms {
+        SimulatedLms::Brightspace => "brightspace",
+        SimulatedLms::Dap => "dap",
+    };
+    let (origin, token_url) = (mock.origin(), mock.token_url());
+    format!(
+        "[credentials.mock]\n\
+         profile            = \"{profile}\"\n\
+         client_id          = {client_id}\n\
+         token_url          = \"{token_url}\"\n\
+         {authentication}\n\
+         \n\
+         [upstreams.lms]\n\
+         base_url   = \"{origin}\"\n\
+         credential = \"mock\"\n\
+         catalogue  = \"{catalogue}\"\n\
+         scopes     = [\n  {scopes},\n]\n"
+    )
+}
+
+fn toml_string(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
