@@ -61,6 +61,8 @@ codes! {
     PathAmbiguous = "path_ambiguous", BAD_REQUEST, "http_request_error", false, "The path has more than one reading";
     /// A field name that servers read differently.
     HeaderNameAmbiguous = "header_name_ambiguous", BAD_REQUEST, "http_request_error", false, "A field name has more than one reading";
+    /// The request does not say for whom it is, where each person has a grant of their own.
+    SubjectMissing = "subject_missing", BAD_REQUEST, "http_request_error", false, "The request does not say for whom it is";
     /// The caller key is missing or wrong.
     ClientUnauthenticated = "client_unauthenticated", UNAUTHORIZED, "http_request_denied", false, "The caller key is missing or wrong";
     /// No route matches: default deny.
@@ -105,6 +107,10 @@ codes! {
     TokenUnavailable = "token_unavailable", SERVICE_UNAVAILABLE, "proxy_internal_response", true, "No valid token is available at present";
     /// The AS refuses in a way that only a person can cure.
     TokenConfigurationError = "token_configuration_error", SERVICE_UNAVAILABLE, "proxy_configuration_error", false, "The authorization server refuses this client's configuration";
+    /// The store of refresh tokens could not take the next one, so no token was asked for.
+    TokenStoreUnavailable = "token_store_unavailable", SERVICE_UNAVAILABLE, "proxy_internal_response", true, "The token store is not available";
+    /// A person has to log in.
+    ReauthorizationRequired = "reauthorization_required", SERVICE_UNAVAILABLE, "proxy_configuration_error", false, "A person has to log in";
     /// Too much at once.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "connection_limit_reached", true, "Too many requests at once";
     /// The upstream was too slow.

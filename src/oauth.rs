@@ -8,13 +8,14 @@ pub mod authorization;
 mod client_auth;
 mod endpoint;
 mod grant;
+mod injection;
 mod key_set;
 mod same;
 mod transport;
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
 use crate::{
     clock::Moment,
@@ -24,6 +25,7 @@ use crate::{
     secret::SecretString,
 };
 pub use endpoint::TokenEndpoint;
+pub use injection::Injection;
 pub use key_set::{KeySetError, KeySetUrl, PublishedKeys};
 
 /// A client of one authorization server, as configured.
@@ -66,6 +68,24 @@ pub enum Grant {
         /// What it says of itself.
         assertion: AssertionParams,
     },
+    /// What a person has consented to (RFC 6749 section 4.1). Each token request brings a [`LoginGrant`] of its own.
+    Login,
+}
+
+/// What a login has brought: good for one token request, or for one after the other.
+#[derive(Clone)]
+pub enum LoginGrant {
+    /// `authorization_code` (RFC 6749 section 4.1.3).
+    AuthorizationCode {
+        /// The code.
+        code: SecretString,
+        /// As the authorization request had it.
+        redirect_uri: String,
+        /// `code_verifier` (RFC 7636 section 4.5), if the authorization request had its challenge.
+        verifier: Option<SecretString>,
+    },
+    /// `refresh_token` (RFC 6749 section 6).
+    RefreshToken(SecretString),
 }
 
 /// Client authentication (RFC 6749 section 2.3, OpenID Connect Core section 9).
@@ -142,12 +162,16 @@ pub enum ScopeSource {
 /// A successful answer, checked.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// `Bearer …`, ready and sensitive.
-    pub field: HeaderValue,
+    /// What goes onto requests.
+    pub injection: Injection,
     /// `expires_in`, clamped to 24 h; `None` when the answer has none.
     pub expires_in: Option<Duration>,
     /// The granted scopes; `None`: as asked.
     pub granted: Option<ScopeSet>,
+    /// What the next token is asked for with, where the answer has one (RFC 6749 section 6).
+    pub refresh_token: Option<SecretString>,
+    /// How long that is good for, where the answer says so (`refresh_token_expires_in`).
+    pub refresh_expires_in: Option<Duration>,
     /// Local minus server, in seconds, from the answer's `Date`.
     pub skew_seconds: Option<f64>,
 }
@@ -189,6 +213,29 @@ pub enum Cause {
     /// Nothing was sent: the request could not be made. A fault of bursar's own side.
     #[error("the token request cannot be made: {0}")]
     NotSent(&'static str),
+    /// Nobody has logged in, or the login is worth nothing any more: a person has to log in.
+    #[error("a login is needed: {0}")]
+    LoginNeeded(LoginNeeded),
+    /// Nothing was sent: the store of refresh tokens cannot be read, or could not take the answer.
+    #[error("the token store is not available: {0}")]
+    Store(&'static str),
+}
+
+/// Why a person has to log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginNeeded {
+    /// Nobody has, yet.
+    #[error("nobody has logged in yet")]
+    Never,
+    /// The AS says that the refresh token is not good (`invalid_grant`).
+    #[error("the authorization server no longer accepts the login")]
+    Refused,
+    /// The refresh token was sent once, and what came of it is not known: it may be spent.
+    #[error("a refresh token was sent, its answer was lost, and it must not be sent twice")]
+    Lost,
+    /// The refresh token has expired.
+    #[error("the login has expired")]
+    Expired,
 }
 
 /// Where the way to the AS ended.
@@ -252,18 +299,19 @@ impl ClientParams {
 }
 
 impl Cause {
-    /// Whether only a changed configuration can cure it: the token is parked.
+    /// Whether only a person can cure it, here or at the AS: the token is parked.
     #[must_use]
     pub const fn is_permanent(&self) -> bool {
         matches!(
             self,
-            Self::Rejected(
-                OAuthError::InvalidClient
-                    | OAuthError::UnauthorizedClient
-                    | OAuthError::UnsupportedGrantType
-                    | OAuthError::InvalidScope
-                    | OAuthError::InvalidRequest
-            )
+            Self::LoginNeeded(_)
+                | Self::Rejected(
+                    OAuthError::InvalidClient
+                        | OAuthError::UnauthorizedClient
+                        | OAuthError::UnsupportedGrantType
+                        | OAuthError::InvalidScope
+                        | OAuthError::InvalidRequest
+                )
         )
     }
 
@@ -271,12 +319,14 @@ impl Cause {
     #[must_use]
     pub const fn result(&self) -> &'static str {
         match self {
-            Self::Rejected(_) => "rejected",
+            Self::Rejected(_) | Self::LoginNeeded(_) => "rejected",
             Self::Throttled(_) => "throttled",
             Self::Timeout(_) => "timeout",
             Self::Unreachable(_) => "unreachable",
             // The labels are a closed set; the last one has no better place.
-            Self::InvalidResponse(_) | Self::Status(_) | Self::NotSent(_) => "invalid_response",
+            Self::InvalidResponse(_) | Self::Status(_) | Self::NotSent(_) | Self::Store(_) => {
+                "invalid_response"
+            }
         }
     }
 }
@@ -347,6 +397,21 @@ impl std::fmt::Display for OAuthError {
     }
 }
 
+/// One token request.
+#[derive(Clone, Debug)]
+pub struct TokenRequest {
+    /// What to ask for; `None` sends no `scope` parameter.
+    pub scopes: Option<ScopeSet>,
+    /// For whom, where each person has a grant of their own.
+    pub subject: Option<Arc<str>>,
+    /// When it is made.
+    pub now: Moment,
+    /// Local minus server as learned so far, for the times in an assertion.
+    pub skew_seconds: f64,
+    /// The LMS has rejected the newest token: one that was received earlier is of no use, however long it has to live.
+    pub is_forced: bool,
+}
+
 /// Who can be asked for a token. [`TokenEndpoint`] is the real one; tests script their own.
 pub trait TokenSource: Send + Sync + 'static {
     /// The id of the key that signs a request made at `now`, if one does: what a person compares with what is registered.
@@ -354,12 +419,15 @@ pub trait TokenSource: Send + Sync + 'static {
         None
     }
 
-    /// Makes one token request. `scopes`: what to ask for, `None` sends no `scope` parameter.
-    /// `skew_seconds`: local minus server as learned so far, for the times in an assertion.
+    /// Makes one token request.
     fn request(
         &self,
-        scopes: Option<&ScopeSet>,
-        now: Moment,
-        skew_seconds: f64,
+        request: TokenRequest,
     ) -> impl Future<Output = Result<Answer, Failure>> + Send;
+
+    /// Comes to an end when a failure that only a person can cure may have been cured: somebody has logged in. `subject` is
+    /// whose failure it was.
+    fn cured(&self, _subject: Option<&str>) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }

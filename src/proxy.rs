@@ -192,6 +192,14 @@ impl Upstream {
         }
     }
 
+    /// The fields by which applications tell bursar whose tokens a request gets.
+    fn subject_headers(&self) -> Vec<http::HeaderName> {
+        let tokens = std::iter::once(&self.tokens).chain(&self.route_tokens);
+        tokens
+            .filter_map(|tokens| tokens.broker.subject_header().cloned())
+            .collect()
+    }
+
     /// The name of the credential that a route names, or of the upstream's own.
     fn credential(&self, choice: CredentialChoice) -> &Arc<str> {
         let of_route = match choice {

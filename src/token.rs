@@ -15,13 +15,14 @@
 //! | `expired` | inside its safety margin or past its expiry | wait |
 //! | `failing` | the last token request failed; another follows | served while a token is usable, else wait |
 //! | `parked` | the AS refuses this client; asked again every minute | served while a token is usable, else refused |
+//! | `login_needed` | a person has to log in | served while a token is usable, else refused |
 //!
 //! # Files
 //!
 //! [`broker`] checks the permit and picks the cell, [`pool`] holds the cells of each [`issuer`] from one [`generation`] of
 //! the configuration to the next, [`cell`] is the side that requests see,
 //! [`driver`] the side that talks to the AS; [`status`] is what the driver tells the requests. [`freshness`] decides
-//! when a token is served and renewed. [`skew`], [`journal`], [`metrics`], [`gauges`] and [`view`] watch.
+//! when a token is served and renewed. [`subject`] is for whom. [`skew`], [`journal`], [`metrics`], [`gauges`] and [`view`] watch.
 
 pub mod broker;
 pub mod cell;
@@ -35,21 +36,23 @@ pub mod metrics;
 pub mod pool;
 pub mod skew;
 pub mod status;
+pub mod subject;
 #[cfg(test)]
 mod tests;
 pub mod view;
 
 use std::{sync::Arc, time::Duration};
 
-use http::HeaderValue;
+use http::HeaderName;
 
 use crate::{
     clock::Moment,
-    oauth::{Cause, ClientParams},
+    oauth::{Cause, ClientParams, Injection, LoginNeeded},
     scope::ScopeSet,
 };
-pub use broker::{Broker, BrokerGeneration, Brokers};
+pub use broker::{Broker, BrokerGeneration, Brokers, Claim};
 pub use metrics::TokenMetrics;
+pub use subject::{Subject, SubjectError};
 pub use view::{Readiness, TokenView};
 
 /// A credential as configured.
@@ -65,6 +68,8 @@ pub struct Credential {
     pub source: Source,
     /// When they are renewed.
     pub timing: Timing,
+    /// The request field that names the person whose token it gets (`subject_header`); `None`: all requests get the same.
+    pub subject_header: Option<HeaderName>,
 }
 
 /// Where the tokens of a credential come from.
@@ -73,8 +78,8 @@ pub struct Credential {
 pub enum Source {
     /// `client_credentials`: asked from an AS.
     Client(Box<ClientParams>),
-    /// `static`: `Bearer …` as configured, ready and sensitive; never expires.
-    Static(HeaderValue),
+    /// `static`: as configured; never expires.
+    Static(Injection),
 }
 
 /// When tokens are renewed, and how long requests wait for one.
@@ -112,8 +117,8 @@ pub struct Ask {
 
 /// A token that may be injected. No way to print it.
 pub struct AccessToken {
-    /// `Bearer …`, sensitive.
-    pub(crate) field: HeaderValue,
+    /// What goes onto a request.
+    pub(crate) injection: Injection,
     /// Counts the tokens of this cell from 1; what logs and 401 handling speak of.
     pub generation: u64,
     /// What the AS granted, where that does not cover all that was asked for.
@@ -146,6 +151,22 @@ pub enum TokenError {
         /// When it is tried again all the same: whole seconds, at least one.
         retry_after: Duration,
     },
+    /// Parked: a person has to log in.
+    #[error("a login is needed: {why}")]
+    LoginNeeded {
+        /// The credential's name.
+        credential: Arc<str>,
+        /// Why.
+        why: LoginNeeded,
+    },
+    /// Transient: the store of refresh tokens could not take the next one, so none was asked for.
+    #[error("the token store is not available")]
+    StoreUnavailable {
+        /// Of the last attempt.
+        cause: Cause,
+        /// When it is looked at again: whole seconds, at least one.
+        retry_after: Duration,
+    },
 }
 
 impl Credential {
@@ -159,6 +180,7 @@ impl Credential {
             auth_method,
             source,
             timing: _,
+            subject_header,
         } = self;
         let is_same_source = match (source, &other.source) {
             (Source::Client(one), Source::Client(other)) => one.is_same_client(other),
@@ -168,6 +190,7 @@ impl Credential {
         *name == other.name
             && *grant == other.grant
             && *auth_method == other.auth_method
+            && subject_header.is_some() == other.subject_header.is_some()
             && is_same_source
     }
 }

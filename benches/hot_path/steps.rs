@@ -99,7 +99,9 @@ pub(super) fn token_load() -> Round {
     let permit = permit(&policy, "/d2l/api/le/1.49/6606/grades/12/values/1001");
     Box::new(move || {
         let _alive = (&runtime, &brokers);
-        let token = pin!(broker.token(black_box(&permit)));
+        let headers = HeaderMap::new();
+        let claim = broker.claim(black_box(&permit), &headers).unwrap();
+        let token = pin!(broker.token(&claim));
         let mut context = Context::from_waker(Waker::noop());
         assert!(matches!(token.poll(&mut context), Poll::Ready(Ok(_))));
     })
@@ -108,6 +110,7 @@ pub(super) fn token_load() -> Round {
 /// A request of a browser-like library, with what must not pass. Making the map anew is part of it: it cannot be kept out.
 pub(super) fn request_headers() -> Round {
     let rules = RequestRules {
+        subject_headers: Vec::new(),
         host: HeaderValue::from_static("school.brightspace.com"),
         via: Via::new("bursar-3f9c2a71"),
         cookies: false,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::config::Problems;
 
-/// How a command ended. Where several apply, the first of 2, 78, 77, 75, 3.
+/// How a command ended. Where several apply, the first of 2, 78, 77, 4, 75, 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Done, warnings or not; also a clean drain.
@@ -15,6 +15,8 @@ pub enum Exit {
     Usage,
     /// `check` found problems; `route test` says deny.
     Refused,
+    /// A login is needed.
+    LoginNeeded,
     /// DNS, LMS or AS unreachable: the same may work later.
     Temporary,
     /// A secret file is readable by others.
@@ -34,6 +36,7 @@ impl Exit {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::Refused => 3,
+            Self::LoginNeeded => 4,
             Self::Temporary => 75,
             Self::SecretExposed => 77,
             Self::Configuration => 78,
@@ -60,10 +63,11 @@ impl Exit {
                 Self::Failed => 1,
                 Self::Refused => 2,
                 Self::Temporary => 3,
-                Self::SecretExposed => 4,
-                Self::Configuration => 5,
-                Self::Usage => 6,
-                Self::Interrupted => 7,
+                Self::LoginNeeded => 4,
+                Self::SecretExposed => 5,
+                Self::Configuration => 6,
+                Self::Usage => 7,
+                Self::Interrupted => 8,
             })
             .unwrap_or(Self::Done)
     }

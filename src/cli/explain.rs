@@ -33,6 +33,10 @@ pub mod live {
     pub const TOKEN_STATUS: &str = "BUR2007";
     /// The token request could not be made at all.
     pub const TOKEN_NOT_SENT: &str = "BUR2008";
+    /// A person has to log in.
+    pub const LOGIN_NEEDED: &str = "BUR2010";
+    /// The store of refresh tokens could not take the answer.
+    pub const TOKEN_STORE: &str = "BUR5001";
     /// `invalid_client`.
     pub const INVALID_CLIENT: &str = "BUR2101";
     /// `unauthorized_client`.
@@ -88,6 +92,8 @@ pub mod live {
         TOKEN_INVALID_RESPONSE,
         TOKEN_STATUS,
         TOKEN_NOT_SENT,
+        LOGIN_NEEDED,
+        TOKEN_STORE,
         INVALID_CLIENT,
         UNAUTHORIZED_CLIENT,
         UNSUPPORTED_GRANT_TYPE,
@@ -135,6 +141,8 @@ pub(super) fn token_request_code(cause: &oauth::Cause) -> &'static str {
         Cause::Rejected(
             OAuthError::TemporarilyUnavailable | OAuthError::ServerError | OAuthError::Other,
         ) => live::OTHER_ERROR,
+        Cause::LoginNeeded(_) => live::LOGIN_NEEDED,
+        Cause::Store(_) => live::TOKEN_STORE,
         Cause::Throttled(_) => live::TOKEN_THROTTLED,
         Cause::Timeout(_) => live::TOKEN_TIMEOUT,
         Cause::Unreachable(Unreachable::Dns) => live::TOKEN_DNS,

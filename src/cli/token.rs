@@ -156,9 +156,11 @@ fn ask<'a>(
 fn request(credential: &Credential, ask: Option<&Ask>) -> Result<Answer, TokenError> {
     let client = match &credential.source {
         Source::Client(client) => client,
-        Source::Static(field) => {
+        Source::Static(token) => {
             return Ok(Answer {
-                field: field.clone(),
+                injection: token.clone(),
+                refresh_token: None,
+                refresh_expires_in: None,
                 expires_in: None,
                 granted: None,
                 skew_seconds: None,

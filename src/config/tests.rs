@@ -14,7 +14,7 @@ use super::{
     Loaded, Problem, ProblemCode, Problems, load::load, locate::LoadOptions, problem::Place,
 };
 use crate::{
-    oauth::{BasicEncoding, ClientAuth, ScopeSource},
+    oauth::{BasicEncoding, ClientAuth, Injection, ScopeSource},
     proxy::LogRequests,
     secret::ExposeSecret,
     token::{RefreshAhead, Source},
@@ -703,7 +703,7 @@ fn a_static_token_is_ready_to_be_sent_and_cannot_be_narrowed() {
         .replace("client_secret = \"hunter2\"", "token = \"abc\"")
         .replace("token_url = \"https://auth.example/token\"\n", "");
     let loaded = sound(&text, &[]);
-    let Source::Static(field) = &loaded.config.credentials[0].source else {
+    let Source::Static(Injection::Bearer(field)) = &loaded.config.credentials[0].source else {
         panic!("static");
     };
     assert!(field.is_sensitive());

@@ -16,10 +16,11 @@ use http::{
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{Answer, Cause, Failure, OAuthError, ScopeSource};
+use super::{Answer, Cause, Failure, Injection, OAuthError, ScopeSource};
 use crate::{
     clock::{Moment, fields},
     scope::{Scope, ScopeSet},
+    secret::SecretString,
 };
 use members::Members;
 
@@ -77,9 +78,12 @@ fn token(headers: &HeaderMap, body: &[u8], scope_source: ScopeSource) -> Result<
         None => return Err(invalid("access_token is missing")),
     };
     Ok(Answer {
-        field: bearer(token)?,
+        injection: Injection::Bearer(bearer(token)?),
         expires_in: lifetime(members.get("expires_in"))?,
         granted: granted(scope_source, members.get("scope"), token)?,
+        refresh_token: refresh_token(members.get("refresh_token"))?,
+        // No standard has it. What cannot be read of it must not cost the refresh token that it is about.
+        refresh_expires_in: lifetime(members.get("refresh_token_expires_in")).unwrap_or(None),
         skew_seconds: None,
     })
 }
@@ -137,6 +141,19 @@ fn lifetime(member: Option<&Value>) -> Result<Option<Duration>, Cause> {
         None => Err(Cause::InvalidResponse("expires_in is not a number")),
         Some(0) => Err(Cause::InvalidResponse("expires_in is not above zero")),
         Some(seconds) => Ok(Some(Duration::from_secs(seconds).min(MAX_LIFETIME))),
+    }
+}
+
+/// RFC 6749 appendix A.17: visible ASCII and blanks.
+fn refresh_token(member: Option<&Value>) -> Result<Option<SecretString>, Cause> {
+    let is_sound = |token: &str| {
+        (1..=MAX_TOKEN_LENGTH).contains(&token.len())
+            && token.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    };
+    match member {
+        None => Ok(None),
+        Some(Value::String(token)) if is_sound(token) => Ok(Some(token.as_str().into())),
+        Some(_) => Err(Cause::InvalidResponse("refresh_token is no token")),
     }
 }
 

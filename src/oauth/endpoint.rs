@@ -19,7 +19,8 @@ use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
 use super::{
-    Answer, Cause, ClientParams, Failure, TokenSource, Unreachable, answer, client_auth, grant,
+    Answer, Cause, ClientParams, Failure, LoginGrant, TokenRequest, TokenSource, Unreachable,
+    answer, client_auth, grant,
     transport::{ExchangeError, Transport, read_body},
 };
 use crate::{clock::Moment, scope::ScopeSet};
@@ -63,28 +64,56 @@ impl TokenEndpoint {
         }
     }
 
-    /// A token request (RFC 6749 section 4.4.2, RFC 7523 section 2).
-    fn token_request(
+    /// Redeems what a login has brought, in place of the configured grant (RFC 6749 sections 4.1.3 and 6).
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub async fn redeem(
         &self,
-        scopes: Option<&ScopeSet>,
+        grant: &LoginGrant,
+        request: &TokenRequest,
+    ) -> Result<Answer, Failure> {
+        let message = {
+            let mut form = Serializer::new(String::new());
+            grant.present(&mut form);
+            let scopes = request.scopes.as_ref().filter(|_| grant.takes_scope());
+            self.message(form, scopes, request)?
+        };
+        self.exchange(message, request.now).await
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
         now: Moment,
-        skew_seconds: f64,
+    ) -> Result<Answer, Failure> {
+        let span =
+            tracing::info_span!("token_request", endpoint = %self.params.dialer.origin.authority());
+        async {
+            let sent = Instant::now();
+            let response = self.service.clone().oneshot(request).await?;
+            let received = now.after(sent.elapsed());
+            answer::read(&response, self.params.scope_source, now, received)
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// A token request (RFC 6749 section 4.4.2, RFC 7523 section 2), of which `form` holds the grant.
+    fn message(
+        &self,
+        mut form: Serializer<'_, String>,
+        scopes: Option<&ScopeSet>,
+        request: &TokenRequest,
     ) -> Result<Request<Full<Bytes>>, Cause> {
         let params = &self.params;
         let mut headers = self.headers()?;
-        let mut form = Serializer::new(String::new());
-        grant::present(
-            &params.client_id,
-            &params.grant,
-            now,
-            skew_seconds,
-            &mut form,
-        )?;
         client_auth::authenticate(
             &params.client_id,
             &params.auth,
-            now,
-            skew_seconds,
+            request.now,
+            request.skew_seconds,
             &mut headers,
             &mut form,
         )?;
@@ -134,23 +163,15 @@ impl TokenSource for TokenEndpoint {
         Some(keys.signing(now.wall).kid().to_owned())
     }
 
-    async fn request(
-        &self,
-        scopes: Option<&ScopeSet>,
-        now: Moment,
-        skew_seconds: f64,
-    ) -> Result<Answer, Failure> {
-        let request = self.token_request(scopes, now, skew_seconds)?;
-        let span =
-            tracing::info_span!("token_request", endpoint = %self.params.dialer.origin.authority());
-        async {
-            let sent = Instant::now();
-            let response = self.service.clone().oneshot(request).await?;
-            let received = now.after(sent.elapsed());
-            answer::read(&response, self.params.scope_source, now, received)
-        }
-        .instrument(span)
-        .await
+    async fn request(&self, request: TokenRequest) -> Result<Answer, Failure> {
+        let params = &self.params;
+        let (now, skew) = (request.now, request.skew_seconds);
+        let message = {
+            let mut form = Serializer::new(String::new());
+            grant::present(&params.client_id, &params.grant, now, skew, &mut form)?;
+            self.message(form, request.scopes.as_ref(), &request)?
+        };
+        self.exchange(message, now).await
     }
 }
 

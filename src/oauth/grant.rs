@@ -2,7 +2,7 @@
 
 use url::form_urlencoded::Serializer;
 
-use super::{Cause, Grant, assertion::Claims};
+use super::{Cause, Grant, LoginGrant, LoginNeeded, assertion::Claims};
 use crate::{clock::Moment, secret::ExposeSecret};
 
 /// RFC 7523 section 2.1.
@@ -33,8 +33,38 @@ pub(super) fn present(
             form.append_pair("grant_type", JWT_BEARER);
             form.append_pair("assertion", signed.expose_secret());
         }
+        Grant::Login => return Err(Cause::LoginNeeded(LoginNeeded::Never)),
     }
     Ok(())
+}
+
+impl LoginGrant {
+    /// Writes `grant_type` and what goes with it into the form.
+    pub(super) fn present(&self, form: &mut Serializer<'_, String>) {
+        match self {
+            Self::AuthorizationCode {
+                code,
+                redirect_uri,
+                verifier,
+            } => {
+                form.append_pair("grant_type", "authorization_code");
+                form.append_pair("code", code.expose_secret());
+                form.append_pair("redirect_uri", redirect_uri);
+                if let Some(verifier) = verifier {
+                    form.append_pair("code_verifier", verifier.expose_secret());
+                }
+            }
+            Self::RefreshToken(token) => {
+                form.append_pair("grant_type", "refresh_token");
+                form.append_pair("refresh_token", token.expose_secret());
+            }
+        }
+    }
+
+    /// Whether a token request with it may name scopes. Those of a code were settled when it was given out (RFC 6749 section 4.1.3).
+    pub(super) const fn takes_scope(&self) -> bool {
+        matches!(self, Self::RefreshToken(_))
+    }
 }
 
 #[cfg(test)]
@@ -63,6 +93,14 @@ mod tests {
             .collect()
     }
 
+    fn redeemed(grant: &LoginGrant) -> HashMap<String, String> {
+        let mut form = Serializer::new(String::new());
+        grant.present(&mut form);
+        url::form_urlencoded::parse(form.finish().as_bytes())
+            .into_owned()
+            .collect()
+    }
+
     fn jwt_bearer() -> Grant {
         let key = SigningKey::from_pem(&generate(Algorithm::EdDsa).unwrap(), None, None).unwrap();
         Grant::JwtBearer {
@@ -80,6 +118,40 @@ mod tests {
     fn claims(form: &HashMap<String, String>) -> Value {
         let claims = form["assertion"].split('.').nth(1).unwrap();
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_code_goes_with_the_redirect_uri_and_the_verifier_that_it_belongs_to() {
+        let code = |verifier: Option<&str>| LoginGrant::AuthorizationCode {
+            code: "c&1".into(),
+            redirect_uri: "http://127.0.0.1:8765/callback".to_owned(),
+            verifier: verifier.map(Into::into),
+        };
+        let sent = redeemed(&code(Some("v")));
+        assert_eq!(sent["grant_type"], "authorization_code");
+        assert_eq!(sent["code"], "c&1");
+        assert_eq!(sent["redirect_uri"], "http://127.0.0.1:8765/callback");
+        assert_eq!(sent["code_verifier"], "v");
+        assert_eq!(redeemed(&code(None)).len(), 3);
+        assert!(!code(None).takes_scope());
+    }
+
+    #[test]
+    fn a_refresh_token_is_all_that_a_refresh_brings() {
+        let grant = LoginGrant::RefreshToken("r+1".into());
+        let sent = redeemed(&grant);
+        assert_eq!(sent["grant_type"], "refresh_token");
+        assert_eq!(sent["refresh_token"], "r+1");
+        assert_eq!(sent.len(), 2);
+        assert!(grant.takes_scope());
+    }
+
+    #[test]
+    fn without_a_code_or_a_refresh_token_a_login_brings_nothing() {
+        let mut form = Serializer::new(String::new());
+        let outcome = present("me", &Grant::Login, NOW, 0.0, &mut form);
+        assert_eq!(outcome, Err(Cause::LoginNeeded(LoginNeeded::Never)));
+        assert_eq!(form.finish(), "");
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl ClientParams {
 impl Grant {
     fn is_for_the_same(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::ClientCredentials, Self::ClientCredentials) => true,
+            (Self::ClientCredentials, Self::ClientCredentials) | (Self::Login, Self::Login) => true,
             (
                 Self::JwtBearer { subject, .. },
                 Self::JwtBearer {
@@ -76,7 +76,7 @@ impl Grant {
                     ..
                 },
             ) => subject == other_subject,
-            (Self::ClientCredentials | Self::JwtBearer { .. }, _) => false,
+            (Self::ClientCredentials | Self::JwtBearer { .. } | Self::Login, _) => false,
         }
     }
 }

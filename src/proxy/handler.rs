@@ -123,7 +123,8 @@ async fn forward<'a>(
     check_method_override(&head, &upload, lane, &permit)?;
 
     let broker = &*upstream.tokens_for(&permit).ok_or_else(no_tokens)?.broker;
-    let token = record.waiting(broker.token(&permit)).await?;
+    let claim = broker.claim(&permit, &head.headers)?;
+    let token = record.waiting(broker.token(&claim)).await?;
     exchange::check_granted(&permit, &token, record)?;
 
     headers::rewrite_request(&mut head.headers, head.version, &lane.rules);
@@ -134,7 +135,7 @@ async fn forward<'a>(
     let exchange = Exchange {
         lane,
         broker,
-        permit: &permit,
+        claim: &claim,
         record,
     };
     let answer = exchange.send(outgoing, upload, token).await?;

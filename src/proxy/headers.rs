@@ -15,6 +15,8 @@ pub struct RequestRules {
     pub via: Via,
     /// Whether `Cookie` passes.
     pub cookies: bool,
+    /// The fields that name a person to bursar.
+    pub subject_headers: Vec<HeaderName>,
 }
 
 /// One entry in `Via` per version in which a request can have come (RFC 9110 section 7.6.3).
@@ -59,6 +61,7 @@ pub fn rewrite_request(headers: &mut HeaderMap, version: Version, rules: &Reques
             || is_spoofable(name)
             || is_credential(name)
             || name == "cookie" && !rules.cookies
+            || rules.subject_headers.iter().any(|field| field == name)
     });
     headers.append(VIA, rules.via.of(version).clone());
     headers.insert(HOST, rules.host.clone());
@@ -182,6 +185,7 @@ mod tests {
 
     fn rules() -> RequestRules {
         RequestRules {
+            subject_headers: vec![HeaderName::from_static("x-person")],
             host: HeaderValue::from_static("lms.example"),
             via: Via::new("bursar-1"),
             cookies: false,

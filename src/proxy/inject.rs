@@ -1,24 +1,45 @@
 //! The only place where a credential meets a request, and where one is kept out of an answer.
 
-use http::{
-    HeaderMap, HeaderName,
-    header::{AUTHORIZATION, HeaderValue},
-};
+use std::fmt::Write;
 
-use crate::token::AccessToken;
+use http::{HeaderMap, HeaderName, Request, Uri, header::AUTHORIZATION, uri::PathAndQuery};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::{oauth::Injection, secret::ExposeSecret, token::AccessToken};
 
 /// Anything shorter is no secret, and would be found in half of all fields.
 const SHORTEST_TOKEN: usize = 4;
 
-/// Puts the token on. Comes last, before each attempt anew: every other `Authorization`, however many there were, is replaced
-/// (RFC 6750 section 2; R09, R41), so that exactly one leaves.
-pub(super) fn inject(headers: &mut HeaderMap, token: &AccessToken) {
-    headers.insert(AUTHORIZATION, token.field.clone());
+/// A request could not be given its credential; nothing of it may leave.
+#[derive(Debug)]
+pub(super) struct NotInjected;
+
+/// Puts the token on. Comes last, before each attempt anew: every other `Authorization`, however many there were, is gone by then
+/// or replaced (RFC 6750 section 2; R09, R41), so that exactly one credential leaves. `target` is what the policy has permitted.
+pub(super) fn inject<B>(
+    request: &mut Request<B>,
+    target: &PathAndQuery,
+    token: &AccessToken,
+) -> Result<(), NotInjected> {
+    match &token.injection {
+        Injection::Bearer(field) => {
+            request.headers_mut().insert(AUTHORIZATION, field.clone());
+        }
+        Injection::Parameter { name, value } => {
+            let separator = if target.query().is_some() { '&' } else { '?' };
+            let value = utf8_percent_encode(value.expose_secret(), NON_ALPHANUMERIC);
+            let mut with = target.as_str().to_owned();
+            write!(with, "{separator}{name}={value}").map_err(|_| NotInjected)?;
+            let with = PathAndQuery::try_from(with).map_err(|_| NotInjected)?;
+            *request.uri_mut() = Uri::from(with);
+        }
+    }
+    Ok(())
 }
 
 /// Removes every field of an answer that holds the token, and says how many there were (R45).
 pub(super) fn strip_reflections(headers: &mut HeaderMap, token: &AccessToken) -> usize {
-    let secret = secret_part(&token.field);
+    let secret = token.injection.secret();
     if secret.len() < SHORTEST_TOKEN {
         return 0;
     }
@@ -33,16 +54,6 @@ pub(super) fn strip_reflections(headers: &mut HeaderMap, token: &AccessToken) ->
     reflecting.len()
 }
 
-/// The field without its scheme (`Bearer `).
-fn secret_part(field: &HeaderValue) -> &[u8] {
-    let bytes = field.as_bytes();
-    bytes
-        .iter()
-        .position(|byte| *byte == b' ')
-        .and_then(|space| bytes.get(space + 1..))
-        .unwrap_or(bytes)
-}
-
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.len() >= needle.len()
         && haystack
@@ -52,12 +63,14 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
     use crate::clock::{Clock, SystemClock};
 
     fn token(field: &'static str) -> AccessToken {
         AccessToken {
-            field: HeaderValue::from_static(field),
+            injection: Injection::Bearer(HeaderValue::from_static(field)),
             generation: 1,
             granted: None,
             issued: SystemClock.now(),
@@ -68,12 +81,37 @@ mod tests {
 
     #[test]
     fn the_token_replaces_every_authorization_there_is() {
-        let mut headers = HeaderMap::new();
-        headers.append(AUTHORIZATION, HeaderValue::from_static("Basic evil"));
-        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer evil"));
-        inject(&mut headers, &token("Bearer good-token"));
-        let sent: Vec<_> = headers.get_all(AUTHORIZATION).iter().collect();
+        let mut request = Request::new(());
+        for other in ["Basic evil", "Bearer evil"] {
+            let other = HeaderValue::from_static(other);
+            request.headers_mut().append(AUTHORIZATION, other);
+        }
+        let target = PathAndQuery::from_static("/a?b=c");
+        inject(&mut request, &target, &token("Bearer good-token")).unwrap();
+        let sent: Vec<_> = request.headers().get_all(AUTHORIZATION).iter().collect();
         assert_eq!(sent, ["Bearer good-token"]);
+    }
+
+    #[test]
+    fn a_parameter_goes_to_the_end_of_the_query_once_however_often_it_is_put_on() {
+        let token = AccessToken {
+            injection: Injection::Parameter {
+                name: "wstoken",
+                value: "a&b=c".into(),
+            },
+            ..token("Bearer unused")
+        };
+        for (target, sent) in [
+            ("/rest.php", "/rest.php?wstoken=a%26b%3Dc"),
+            ("/rest.php?x=1", "/rest.php?x=1&wstoken=a%26b%3Dc"),
+        ] {
+            let mut request = Request::new(());
+            let target = PathAndQuery::from_static(target);
+            inject(&mut request, &target, &token).unwrap();
+            inject(&mut request, &target, &token).unwrap();
+            assert_eq!(request.uri(), sent);
+            assert!(!request.headers().contains_key(AUTHORIZATION));
+        }
     }
 
     #[test]

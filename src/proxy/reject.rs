@@ -19,7 +19,7 @@ use crate::{
     policy::{Denial, Reason},
     problem::ProblemDetails,
     scope::Scope,
-    token::TokenError,
+    token::{SubjectError, TokenError},
 };
 
 /// The methods that a policy can allow (RFC 9110 section 15.5.6 wants them with a 405).
@@ -177,25 +177,66 @@ impl From<Denial> for Rejection {
 
 impl From<TokenError> for Rejection {
     fn from(error: TokenError) -> Self {
-        let (code, detail, cause, wait) = match error {
+        let (code, detail, cause, wait): (_, Cow<'static, str>, _, _) = match error {
             TokenError::Unavailable { cause, retry_after } => (
                 Code::TokenUnavailable,
                 "No valid token came within the time that a request may wait; bursar goes on asking, and its log says \
-                 what stands against it.",
-                cause,
-                retry_after,
+                 what stands against it."
+                    .into(),
+                cause.map(|cause| cause.to_string()),
+                Some(retry_after),
             ),
             TokenError::Configuration { cause, retry_after } => (
                 Code::TokenConfigurationError,
-                "The authorization server refuses this client; bursar's log and `bursar check` say why.",
-                Some(cause),
-                retry_after,
+                "The authorization server refuses this client; bursar's log and `bursar check` say why."
+                    .into(),
+                Some(cause.to_string()),
+                Some(retry_after),
+            ),
+            TokenError::LoginNeeded { credential, why } => (
+                Code::ReauthorizationRequired,
+                format!(
+                    "A person has to log in: run `bursar login {credential}` where bursar keeps its logins. Requests are served \
+                     again within seconds of it."
+                )
+                .into(),
+                Some(why.to_string()),
+                None,
+            ),
+            TokenError::StoreUnavailable { cause, retry_after } => (
+                Code::TokenStoreUnavailable,
+                "The next token was not asked for, since its successor could not have been kept; bursar's log says what is \
+                 wrong with the directory of `state`."
+                    .into(),
+                Some(cause.to_string()),
+                Some(retry_after),
             ),
         };
-        Self {
-            cause: cause.map(|cause| cause.to_string().into()),
-            ..Self::new(code, detail).retry_after(wait)
+        let rejection = Self {
+            cause: cause.map(Into::into),
+            ..Self::new(code, detail)
+        };
+        match wait {
+            Some(wait) => rejection.retry_after(wait),
+            None => rejection,
         }
+    }
+}
+
+impl From<SubjectError> for Rejection {
+    fn from(error: SubjectError) -> Self {
+        let detail = match error {
+            SubjectError::Missing => {
+                "The field that names the person whose login is to be used is missing (`subject_header` of the credential)."
+            }
+            SubjectError::Repeated => {
+                "The field that names the person whose login is to be used stands more than once."
+            }
+            SubjectError::Malformed => {
+                "The field that names the person whose login is to be used must hold 1 to 255 visible ASCII characters."
+            }
+        };
+        Self::new(Code::SubjectMissing, detail)
     }
 }
 
@@ -253,6 +294,7 @@ const fn reason_of(code: Code) -> Option<Reason> {
         Code::FramingInvalid
         | Code::BodyFramingInvalid
         | Code::HeaderNameAmbiguous
+        | Code::SubjectMissing
         | Code::TransferCodingUnsupported => Some(Reason::Framing),
         Code::HostInvalid | Code::MisdirectedRequest => Some(Reason::Host),
         Code::PathAmbiguous => Some(Reason::Path),
@@ -276,6 +318,8 @@ const fn reason_of(code: Code) -> Option<Reason> {
         | Code::UpstreamProtocolError
         | Code::TokenUnavailable
         | Code::TokenConfigurationError
+        | Code::TokenStoreUnavailable
+        | Code::ReauthorizationRequired
         | Code::Overloaded
         | Code::UpstreamTimeout => None,
     }

@@ -41,7 +41,7 @@ mod tests;
 
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, header::UPGRADE};
+use http::{Method, Request, Response, StatusCode, header::UPGRADE};
 use tokio::time::{Instant, timeout_at};
 
 pub use error::{BodyFault, ErrorKind, UpstreamError, Violation};
@@ -180,7 +180,7 @@ impl UpstreamClient {
     pub async fn send_with<E: From<UpstreamError>>(
         &self,
         mut request: Request<RequestBody>,
-        mut authorize: impl AsyncFnMut(&mut HeaderMap) -> Result<(), E>,
+        mut authorize: impl AsyncFnMut(&mut Request<RequestBody>) -> Result<(), E>,
         again: impl Fn() -> Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, E> {
         framing::declare(&mut request);
@@ -206,7 +206,7 @@ impl UpstreamClient {
                     (opening.await.map_err(failed)?, false)
                 }
             };
-            authorize(request.headers_mut()).await?;
+            authorize(&mut request).await?;
             let upload = request.body().upload();
             let attempt = Attempt {
                 reused,

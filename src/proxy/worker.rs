@@ -97,6 +97,7 @@ impl Worker {
                     host: field_value(params.dialer.origin.authority()),
                     via: Via::new(pseudonym.as_str()),
                     cookies: params.cookies,
+                    subject_headers: upstream.subject_headers(),
                 },
             }
         };

@@ -2,10 +2,12 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use http::{HeaderMap, HeaderName};
 use tokio::runtime::Handle;
 
 use super::{
-    AccessToken, Ask, Credential, Readiness, Source, TokenError, TokenMetrics, TokenView,
+    AccessToken, Ask, Credential, Readiness, Source, Subject, SubjectError, TokenError,
+    TokenMetrics, TokenView,
     cell::TokenCell,
     generation::Generation,
     issuer::{Issuer, Origin},
@@ -40,12 +42,21 @@ pub struct Broker {
     pool: Arc<Pool<TokenEndpoint>>,
     issuer: Arc<Issuer<TokenEndpoint>>,
     tokens: Tokens,
+    subject_header: Option<HeaderName>,
+}
+
+/// What a token is handed out for: a permitted request, and whose it is.
+pub struct Claim<'a> {
+    permit: &'a Permit,
+    subject: Option<Subject>,
 }
 
 /// Which of them a request gets.
 enum Tokens {
     /// All the same one.
     Shared(Arc<TokenCell>),
+    /// Each person another one, with these scopes; `None`: no `scope` parameter.
+    Personal(Option<ScopeSet>),
     /// The one with just the scopes it needs.
     Narrowed,
 }
@@ -91,7 +102,9 @@ impl BrokerGeneration {
     pub fn broker(&mut self, credential: &Arc<Credential>, ask: Ask) -> Arc<Broker> {
         let issuer = self.generation.issuer(credential, origin);
         let is_issued = matches!(credential.source, Source::Client(_));
+        let subject_header = credential.subject_header.clone();
         let tokens = match Choice::new(is_issued, ask) {
+            Choice::Shared(scopes) if subject_header.is_some() => Tokens::Personal(scopes),
             Choice::Shared(scopes) => Tokens::Shared(self.generation.warm(&issuer, scopes)),
             Choice::Narrowed => Tokens::Narrowed,
         };
@@ -99,6 +112,7 @@ impl BrokerGeneration {
             pool: Arc::clone(&self.pool),
             issuer,
             tokens,
+            subject_header,
         })
     }
 
@@ -109,13 +123,34 @@ impl BrokerGeneration {
 }
 
 impl Broker {
+    /// What a permitted request with these fields may ask a token for.
+    ///
+    /// # Errors
+    ///
+    /// [`SubjectError`], where each person has a grant of their own and the request does not say whose it is.
+    pub fn claim<'a>(
+        &self,
+        permit: &'a Permit,
+        headers: &HeaderMap,
+    ) -> Result<Claim<'a>, SubjectError> {
+        let field = self.subject_header.as_ref();
+        let subject = field.map(|field| Subject::of(headers, field)).transpose()?;
+        Ok(Claim { permit, subject })
+    }
+
+    /// The field that names the person, where each has a grant of their own. It is for bursar alone.
+    #[must_use]
+    pub const fn subject_header(&self) -> Option<&HeaderName> {
+        self.subject_header.as_ref()
+    }
+
     /// The token for a permitted request: one atomic load, or a wait with a deadline.
     ///
     /// # Errors
     ///
     /// [`TokenError`].
-    pub async fn token(&self, permit: &Permit) -> Result<Arc<AccessToken>, TokenError> {
-        self.cell(permit).token().await
+    pub async fn token(&self, claim: &Claim<'_>) -> Result<Arc<AccessToken>, TokenError> {
+        self.cell(claim).token().await
     }
 
     /// Whether a token that a request has had for a while may still be injected.
@@ -129,22 +164,33 @@ impl Broker {
     /// one; `None`: pass the 401 on (forced not long ago, refresh failed, or the same token again).
     pub async fn token_after_401(
         &self,
-        permit: &Permit,
+        claim: &Claim<'_>,
         rejected: &AccessToken,
     ) -> Option<Arc<AccessToken>> {
-        self.cell(permit).token_after_401(rejected).await
+        self.cell(claim).token_after_401(rejected).await
     }
 
     /// As above for a request that cannot be replayed: starts the refresh, waits for nothing.
-    pub fn note_401(&self, permit: &Permit, rejected: &AccessToken) {
-        self.cell(permit).note_401(rejected);
+    pub fn note_401(&self, claim: &Claim<'_>, rejected: &AccessToken) {
+        self.cell(claim).note_401(rejected);
     }
 
-    fn cell(&self, permit: &Permit) -> Cow<'_, Arc<TokenCell>> {
-        match &self.tokens {
-            Tokens::Shared(cell) => Cow::Borrowed(cell),
-            Tokens::Narrowed => Cow::Owned(self.pool.narrowed(&self.issuer, Some(permit.needed()))),
-        }
+    fn cell(&self, claim: &Claim<'_>) -> Cow<'_, Arc<TokenCell>> {
+        let scopes = match &self.tokens {
+            Tokens::Shared(cell) => return Cow::Borrowed(cell),
+            Tokens::Personal(scopes) => scopes.as_ref(),
+            Tokens::Narrowed => Some(claim.permit.needed()),
+        };
+        let subject = claim.subject.as_ref().map(Subject::shared);
+        Cow::Owned(self.pool.narrowed(&self.issuer, scopes, subject.as_ref()))
+    }
+}
+
+impl Claim<'_> {
+    /// The request's permit.
+    #[must_use]
+    pub const fn permit(&self) -> &Permit {
+        self.permit
     }
 }
 
@@ -180,13 +226,14 @@ fn origin(credential: &Credential) -> Origin<TokenEndpoint> {
                 limit,
             )
         }
-        Source::Static(field) => Origin::Fixed(field.clone()),
+        Source::Static(token) => Origin::Fixed(token.clone()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oauth::Injection;
 
     fn ask(send: bool, per_route: bool) -> Ask {
         Ask {
@@ -225,7 +272,10 @@ mod tests {
             name: "fixed".into(),
             grant: "static",
             auth_method: "none",
-            source: Source::Static(http::HeaderValue::from_static("Bearer fixed")),
+            source: Source::Static(Injection::Bearer(http::HeaderValue::from_static(
+                "Bearer fixed",
+            ))),
+            subject_header: None,
             timing: crate::token::Timing {
                 default_lifetime: Duration::from_secs(300),
                 refresh_ahead: crate::token::RefreshAhead::Share(0.2),

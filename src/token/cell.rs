@@ -5,7 +5,6 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use http::HeaderValue;
 use tokio::{
     sync::{Notify, watch},
     time::timeout,
@@ -20,6 +19,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Moment},
+    oauth::{Injection, LoginNeeded},
     scope::ScopeSet,
 };
 
@@ -30,6 +30,8 @@ pub struct CellParams {
     pub credential: Arc<str>,
     /// What is asked for; `None`: no `scope` parameter.
     pub scopes: Option<ScopeSet>,
+    /// For whom, where each person has a grant of their own. In no log.
+    pub subject: Option<Arc<str>>,
     /// When it is renewed, how long requests wait. All tokens of a credential share it, and a reload may change it.
     pub timing: Arc<ArcSwap<Timing>>,
     /// The time.
@@ -88,11 +90,11 @@ impl TokenCell {
         }
     }
 
-    /// From now on it holds `field`, which never expires. Nothing drives such a cell.
-    pub fn fix(&self, field: HeaderValue) {
+    /// From now on it holds `injection`, which never expires. Nothing drives such a cell.
+    pub fn fix(&self, injection: Injection) {
         self.publish(Held {
             token: Arc::new(AccessToken {
-                field,
+                injection,
                 generation: self.next_generation(),
                 granted: None,
                 issued: self.params.clock.now(),
@@ -235,7 +237,10 @@ impl TokenCell {
             // Timers are late after a suspend, and blind to a step of the wall clock: the driver may still be asleep.
             self.nudge.notify_one();
         }
-        if let Some(error) = status.borrow().hopeless(start.boot, deadline) {
+        if let Some(error) = status
+            .borrow()
+            .hopeless(start.boot, deadline, &self.params.credential)
+        {
             return Err(error);
         }
         let _waiter = self.params.metrics.hold_back();
@@ -243,7 +248,11 @@ impl TokenCell {
             loop {
                 // The status before the token: the driver publishes them the other way round.
                 let now = self.params.clock.now();
-                let hopeless = status.borrow_and_update().hopeless(now.boot, deadline);
+                let hopeless = status.borrow_and_update().hopeless(
+                    now.boot,
+                    deadline,
+                    &self.params.credential,
+                );
                 if let Some((token, _)) = self.usable(now) {
                     return Ok(token);
                 }
@@ -261,7 +270,9 @@ impl TokenCell {
     }
 
     fn error(&self) -> TokenError {
-        self.status.borrow().error(self.params.clock.now().boot)
+        self.status
+            .borrow()
+            .error(self.params.clock.now().boot, &self.params.credential)
     }
 
     fn successor(&self, rejected: &AccessToken) -> Successor {
@@ -276,7 +287,7 @@ impl TokenCell {
             return Successor::NotYet;
         }
         // An AS may hand out the same token again: to send it once more would only bring the next 401.
-        let is_better = held.token.field != rejected.field
+        let is_better = held.token.injection != rejected.injection
             && held.freshness(self.params.clock.now()) != Freshness::Expired;
         if is_better {
             Successor::Here(Arc::clone(&held.token))
@@ -338,6 +349,12 @@ impl Snapshot {
             self.freshness,
             Some(Freshness::Fresh | Freshness::RefreshAhead)
         )
+    }
+
+    /// Whether nobody has logged in yet. That is no token lost.
+    #[must_use]
+    pub fn awaits_first_login(&self) -> bool {
+        self.status.login_needed() == Some(LoginNeeded::Never)
     }
 
     /// Failures in a row.

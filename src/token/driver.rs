@@ -27,7 +27,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     clock::Moment,
-    oauth::{Answer, Cause, Failure, OAuthError, TokenSource},
+    oauth::{Answer, Cause, Failure, OAuthError, TokenRequest, TokenSource},
     random,
     scope::{Scope, ScopeSet},
 };
@@ -121,10 +121,16 @@ impl<S: TokenSource> Driver<S> {
             if idle.is_zero() {
                 self.renew(cell, now).await;
             } else {
+                let needs_person = cell.status().borrow().login_needed().is_some();
                 drop(cell);
                 tokio::select! {
                     () = sleep(idle.min(LONGEST_NAP)) => {}
                     () = self.nudge.notified() => {}
+                    () = self.cured(), if needs_person => {
+                        if let Some(cell) = self.cell.upgrade() {
+                            cell.begin_anew();
+                        }
+                    }
                 }
             }
         }
@@ -149,9 +155,20 @@ impl<S: TokenSource> Driver<S> {
         wanted.max(earliest)
     }
 
+    /// Comes to an end when somebody may have logged in.
+    async fn cured(&self) {
+        let source = Arc::clone(&self.supply.load().source);
+        source.cured(self.params.subject.as_deref()).await;
+    }
+
     /// Makes one token request and publishes what came of it. Lets go of the cell meanwhile.
     async fn renew(&mut self, cell: Arc<TokenCell>, sent: Moment) {
-        cell.status().send_modify(|status| status.requesting = true);
+        let held = cell.held().map(|held| held.token.generation);
+        let mut is_forced = false;
+        cell.status().send_modify(|status| {
+            status.requesting = true;
+            is_forced = held.is_some_and(|generation| status.is_forced(generation));
+        });
         drop(cell);
         self.last_request = Some(sent.boot);
         let supply = self.supply.load_full();
@@ -164,7 +181,14 @@ impl<S: TokenSource> Driver<S> {
         let skew = self.params.skew.seconds().unwrap_or(0.0);
         let kid = supply.source.kid(sent);
         let since = Instant::now();
-        let outcome = self.request(&supply, sent, skew).await;
+        let request = TokenRequest {
+            scopes: self.params.scopes.clone(),
+            subject: self.params.subject.clone(),
+            now: sent,
+            skew_seconds: skew,
+            is_forced,
+        };
+        let outcome = self.request(&supply, request).await;
         let failure = outcome.as_ref().err().map(|failure| &failure.cause);
         self.params.metrics.count_refresh(since, failure);
         let Some(cell) = self.cell.upgrade() else {
@@ -185,16 +209,9 @@ impl<S: TokenSource> Driver<S> {
     }
 
     /// In a task of its own, so that a bug in there fails one token request and does not end all renewal.
-    async fn request(
-        &self,
-        supply: &Supply<S>,
-        sent: Moment,
-        skew: f64,
-    ) -> Result<Answer, Failure> {
+    async fn request(&self, supply: &Supply<S>, request: TokenRequest) -> Result<Answer, Failure> {
         let source = Arc::clone(&supply.source);
-        let scopes = self.params.scopes.clone();
-        let request =
-            tokio::spawn(async move { source.request(scopes.as_ref(), sent, skew).await });
+        let request = tokio::spawn(async move { source.request(request).await });
         let failed = |cause| Failure {
             cause,
             retry_after: None,
@@ -219,7 +236,7 @@ impl<S: TokenSource> Driver<S> {
         let generation = cell.next_generation();
         // Counted from before the request was sent: the AS cannot have issued it earlier.
         let fresh = Schedule::new(sent, lifetime, &timing, random::fraction());
-        let same = held.filter(|held| held.token.field == answer.field);
+        let same = held.filter(|held| held.token.injection == answer.injection);
         let again = same.as_ref().and_then(|held| {
             let earlier = held.schedule.as_ref()?;
             fresh.handed_out_again(earlier, sent)
@@ -227,7 +244,7 @@ impl<S: TokenSource> Driver<S> {
         let schedule = again.unwrap_or(fresh);
         cell.publish(Held {
             token: Arc::new(AccessToken {
-                field: answer.field,
+                injection: answer.injection,
                 generation,
                 granted,
                 issued: same.map_or(sent, |held| held.token.issued),

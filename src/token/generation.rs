@@ -68,12 +68,12 @@ impl<S: TokenSource> Generation<S> {
 
     /// Names a token that is kept warm; one that is not there yet is asked for at once.
     pub fn warm(&mut self, issuer: &Issuer<S>, scopes: Option<ScopeSet>) -> Arc<TokenCell> {
-        let key = Pool::key(issuer, scopes);
+        let key = Pool::key(issuer, scopes, None);
         let former = self.pool.members();
         let mut known = self.members.warm.iter().chain(&former.warm);
         let cell = match known.find(|(other, _)| *other == key) {
             Some((_, cell)) => Arc::clone(cell),
-            None => self.pool.cell(issuer, key.scopes.clone()),
+            None => self.pool.cell(issuer, key.scopes.clone(), None),
         };
         if self.members.warm.iter().all(|(other, _)| *other != key) {
             self.members.warm.push((key, Arc::clone(&cell)));

@@ -12,7 +12,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::HeaderValue;
 use tokio::runtime::Handle;
 
 use super::{
@@ -22,14 +21,18 @@ use super::{
     metrics::CredentialMetrics,
     skew::Skew,
 };
-use crate::{clock::Clock, oauth::TokenSource, scope::ScopeSet};
+use crate::{
+    clock::Clock,
+    oauth::{Injection, TokenSource},
+    scope::ScopeSet,
+};
 
 /// Where the tokens of a credential really come from.
 pub enum Origin<S> {
     /// From an AS; the second is the longest that one token request may take.
     Source(Arc<S>, Duration),
     /// It is one token for ever.
-    Fixed(HeaderValue),
+    Fixed(Injection),
 }
 
 /// A credential in use.
@@ -48,7 +51,7 @@ pub struct Issuer<S> {
 
 enum Wellspring<S> {
     Asked(Arc<ArcSwap<Supply<S>>>),
-    Fixed(ArcSwap<HeaderValue>),
+    Fixed(ArcSwap<Injection>),
 }
 
 /// What a changed configuration means for a credential in use.
@@ -83,7 +86,7 @@ impl<S: TokenSource> Issuer<S> {
                 };
                 Wellspring::Asked(Arc::new(ArcSwap::from_pointee(supply)))
             }
-            Origin::Fixed(field) => Wellspring::Fixed(ArcSwap::from_pointee(field)),
+            Origin::Fixed(token) => Wellspring::Fixed(ArcSwap::from_pointee(token)),
         };
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -124,8 +127,8 @@ impl<S: TokenSource> Issuer<S> {
                     proof,
                 }));
             }
-            (Wellspring::Fixed(current), Some(Origin::Fixed(field))) => {
-                current.store(Arc::new(field));
+            (Wellspring::Fixed(current), Some(Origin::Fixed(token))) => {
+                current.store(Arc::new(token));
             }
             // The same client has tokens of the same kind.
             _ => {}
@@ -136,20 +139,22 @@ impl<S: TokenSource> Issuer<S> {
     pub fn renew_cell(&self, cell: &TokenCell) {
         match &self.wellspring {
             Wellspring::Asked(_) => cell.begin_anew(),
-            Wellspring::Fixed(field) => cell.fix(HeaderValue::clone(&field.load())),
+            Wellspring::Fixed(token) => cell.fix(Injection::clone(&token.load())),
         }
     }
 
-    /// A new cell for `scopes`, renewed on `runtime`.
+    /// A new cell for `scopes` (and `subject`), renewed on `runtime`.
     pub fn cell(
         &self,
         scopes: Option<ScopeSet>,
+        subject: Option<Arc<str>>,
         clock: &Arc<dyn Clock>,
         runtime: &Handle,
     ) -> Arc<TokenCell> {
         let params = CellParams {
             credential: Arc::clone(&self.name),
             scopes,
+            subject,
             timing: Arc::clone(&self.timing),
             clock: Arc::clone(clock),
             metrics: Arc::clone(&self.metrics),
@@ -157,9 +162,9 @@ impl<S: TokenSource> Issuer<S> {
         };
         match &self.wellspring {
             Wellspring::Asked(supply) => driver::spawn(params, Arc::clone(supply), runtime),
-            Wellspring::Fixed(field) => {
+            Wellspring::Fixed(token) => {
                 let cell = TokenCell::empty(params);
-                cell.fix(HeaderValue::clone(&field.load()));
+                cell.fix(Injection::clone(&token.load()));
                 Arc::new(cell)
             }
         }

@@ -91,7 +91,9 @@ impl Journal {
         let kid = kid.filter(|_| is_client_refused);
         let clock_skew_seconds = skew.filter(|_| kid.is_some());
         let hint = hint(cause, skew, kid.is_some());
-        if *parked {
+        if let Cause::LoginNeeded(_) = cause {
+            tracing::error!(target: TARGET, credential, %cause, "a person has to log in: run `bursar login` with the name of the credential; requests are refused with reauthorization_required until then");
+        } else if *parked {
             tracing::error!(target: TARGET, credential, scopes, failures, retry_in_seconds, %cause, kid, clock_skew_seconds, hint, "token parked: the configuration here or the registration there has to change; `bursar check` tells more");
         } else {
             tracing::warn!(target: TARGET, credential, scopes, failures, retry_in_seconds, %cause, hint, "token request failed");
@@ -174,6 +176,9 @@ fn hint(cause: &Cause, skew: Option<f64>, is_signed: bool) -> Option<&'static st
         }
         Cause::Rejected(OAuthError::InvalidRequest) => {
             "compare token_url, auth_method and token_params with the documentation of the authorization server"
+        }
+        Cause::Store(_) => {
+            "make the directory of `state` readable and writable for this user, and see whether its disk is full"
         }
         Cause::Unreachable(_) => {
             "see whether token_url is right and reachable from here: `bursar check`"

@@ -68,6 +68,8 @@ pub struct TokenKey {
     pub issuer: u64,
     /// The scopes asked for, in order; `None`: no `scope` parameter, whatever the allowlist says.
     pub scopes: Option<ScopeSet>,
+    /// For whom, where each person has a grant of their own.
+    pub subject: Option<Arc<str>>,
 }
 
 /// A key that is only looked up, so that a request clones nothing.
@@ -75,11 +77,14 @@ pub struct TokenKey {
 struct BorrowedKey<'a> {
     issuer: u64,
     scopes: Option<&'a ScopeSet>,
+    subject: Option<&'a str>,
 }
 
 impl Equivalent<TokenKey> for BorrowedKey<'_> {
     fn equivalent(&self, key: &TokenKey) -> bool {
-        self.issuer == key.issuer && self.scopes == key.scopes.as_ref()
+        self.issuer == key.issuer
+            && self.scopes == key.scopes.as_ref()
+            && self.subject == key.subject.as_deref()
     }
 }
 
@@ -120,24 +125,36 @@ impl<S: TokenSource> Pool<S> {
 
     /// A new cell, and what drives it.
     #[must_use]
-    pub fn cell(&self, issuer: &Issuer<S>, scopes: Option<ScopeSet>) -> Arc<TokenCell> {
-        issuer.cell(scopes, &self.clock, &self.runtime)
+    pub fn cell(
+        &self,
+        issuer: &Issuer<S>,
+        scopes: Option<ScopeSet>,
+        subject: Option<Arc<str>>,
+    ) -> Arc<TokenCell> {
+        issuer.cell(scopes, subject, &self.clock, &self.runtime)
     }
 
-    /// The cell for `scopes`, made now if need be, and kept while it is used.
-    pub fn narrowed(&self, issuer: &Issuer<S>, scopes: Option<&ScopeSet>) -> Arc<TokenCell> {
+    /// The cell for `scopes` and `subject`, made now if need be, and kept while it is used.
+    pub fn narrowed(
+        &self,
+        issuer: &Issuer<S>,
+        scopes: Option<&ScopeSet>,
+        subject: Option<&Arc<str>>,
+    ) -> Arc<TokenCell> {
         let borrowed = BorrowedKey {
             issuer: issuer.id,
             scopes: scopes.filter(|scopes| !scopes.is_empty()),
+            subject: subject.map(|subject| &**subject),
         };
         if let Some(cell) = self.narrowed.get(&borrowed).and_then(|slot| slot.cell()) {
             return cell;
         }
-        let key = Self::key(issuer, borrowed.scopes.cloned());
+        let key = Self::key(issuer, borrowed.scopes.cloned(), subject.cloned());
         let make = || {
             let warm = self.members().warm;
             let known = warm.into_iter().find(|(known, _)| *known == key);
-            known.map_or_else(|| self.cell(issuer, key.scopes.clone()), |(_, cell)| cell)
+            let new = || self.cell(issuer, key.scopes.clone(), key.subject.clone());
+            known.map_or_else(new, |(_, cell)| cell)
         };
         let mut made = None;
         let slot = self.narrowed.get_with(key.clone(), || {
@@ -166,7 +183,7 @@ impl<S> Pool<S> {
         let first_token = self.has_been_complete.load(Ordering::Relaxed) || members.is_complete();
         Readiness {
             first_token,
-            token: warm.all(|cell| cell.is_usable()),
+            token: warm.all(|cell| cell.is_usable() || cell.awaits_first_login()),
         }
     }
 
@@ -215,11 +232,16 @@ impl<S> Pool<S> {
 
     /// What makes a token of a credential differ from its others.
     #[must_use]
-    pub fn key(issuer: &Issuer<S>, scopes: Option<ScopeSet>) -> TokenKey {
+    pub fn key(
+        issuer: &Issuer<S>,
+        scopes: Option<ScopeSet>,
+        subject: Option<Arc<str>>,
+    ) -> TokenKey {
         TokenKey {
             issuer: issuer.id,
             // A set of no scopes is asked for like no set: `scope` must not be empty (RFC 6749 section 3.3).
             scopes: scopes.filter(|scopes| !scopes.is_empty()),
+            subject,
         }
     }
 
@@ -254,9 +276,12 @@ impl<S> Members<S> {
         self.issuers.iter().any(|issuer| issuer.id == id)
     }
 
-    /// Whether every warm token has been held.
+    /// Whether every warm token has been held. One that awaits a login is not waited for: that may take days.
     fn is_complete(&self) -> bool {
-        self.warm.iter().all(|(_, cell)| cell.held().is_some())
+        let is_settled = |cell: &TokenCell| {
+            cell.held().is_some() || cell.status().borrow().login_needed().is_some()
+        };
+        self.warm.iter().all(|(_, cell)| is_settled(cell))
     }
 }
 
@@ -336,7 +361,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::ManualClock,
-        oauth::TokenEndpoint,
+        oauth::{Injection, TokenEndpoint},
         token::{RefreshAhead, Source, Timing},
     };
 
@@ -350,11 +375,12 @@ mod tests {
             Arc::new(metrics),
             10,
         );
-        let field = HeaderValue::from_static("Bearer fixed");
+        let field = Injection::Bearer(HeaderValue::from_static("Bearer fixed"));
         let credential = Arc::new(Credential {
             name: "fixed".into(),
             grant: "static",
             auth_method: "none",
+            subject_header: None,
             source: Source::Static(field.clone()),
             timing: Timing {
                 default_lifetime: Duration::from_secs(300),
@@ -364,8 +390,8 @@ mod tests {
             },
         });
         let issuer = pool.new_issuer(&credential, Origin::Fixed(field));
-        let cell = Arc::downgrade(&pool.narrowed(&issuer, None));
-        let slot = pool.narrowed.get(&Pool::key(&issuer, None)).unwrap();
+        let cell = Arc::downgrade(&pool.narrowed(&issuer, None, None));
+        let slot = pool.narrowed.get(&Pool::key(&issuer, None, None)).unwrap();
         assert!(cell.upgrade().is_some());
 
         pool.narrowed.invalidate_all();

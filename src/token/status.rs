@@ -1,9 +1,9 @@
 //! What the driver of a token tells the requests that wait for it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{TokenError, freshness::Freshness};
-use crate::oauth::Cause;
+use crate::oauth::{Cause, LoginNeeded};
 
 /// At most one refresh in this time is forced by 401s: an LMS that answers 401 to everything must not turn
 /// every request into a token request.
@@ -49,15 +49,33 @@ pub struct Forced {
 impl Status {
     /// Why a request that may wait until `deadline` need not wait at all, though there is no usable token.
     #[must_use]
-    pub fn hopeless(&self, now: Duration, deadline: Duration) -> Option<TokenError> {
+    pub fn hopeless(
+        &self,
+        now: Duration,
+        deadline: Duration,
+        credential: &Arc<str>,
+    ) -> Option<TokenError> {
         let failure = self.failure.as_ref()?;
-        (failure.parked || failure.retry_at > deadline).then(|| self.error(now))
+        (failure.parked || failure.retry_at > deadline).then(|| self.error(now, credential))
     }
 
     /// What a request without a token is told.
     #[must_use]
-    pub fn error(&self, now: Duration) -> TokenError {
+    pub fn error(&self, now: Duration, credential: &Arc<str>) -> TokenError {
         match &self.failure {
+            Some(LastFailure {
+                cause: Cause::LoginNeeded(why),
+                ..
+            }) => TokenError::LoginNeeded {
+                credential: Arc::clone(credential),
+                why: *why,
+            },
+            Some(failure) if matches!(failure.cause, Cause::Store(_)) => {
+                TokenError::StoreUnavailable {
+                    cause: failure.cause.clone(),
+                    retry_after: failure.retry_after(now),
+                }
+            }
             Some(failure) if failure.parked => TokenError::Configuration {
                 cause: failure.cause.clone(),
                 retry_after: failure.retry_after(now),
@@ -107,6 +125,12 @@ impl Status {
             .is_some_and(|forced| forced.rejected == current && !forced.over)
     }
 
+    /// Why a person has to log in, if that is what stands against a token.
+    #[must_use]
+    pub fn login_needed(&self) -> Option<LoginNeeded> {
+        self.failure.as_ref()?.login_needed()
+    }
+
     /// A token arrived. `wall` is the wall clock's time.
     pub fn succeeded(&mut self, wall: Duration) {
         self.failure = None;
@@ -131,6 +155,7 @@ impl Status {
     #[must_use]
     pub fn state(&self, held: Option<Freshness>) -> &'static str {
         match (&self.failure, held) {
+            (Some(failure), _) if failure.login_needed().is_some() => "login_needed",
             (Some(failure), _) if failure.parked => "parked",
             (Some(_), _) => "failing",
             (None, Some(Freshness::Fresh)) => "fresh",
@@ -154,6 +179,15 @@ pub enum Force {
 }
 
 impl LastFailure {
+    /// Why a person has to log in, if that is what it says.
+    #[must_use]
+    pub const fn login_needed(&self) -> Option<LoginNeeded> {
+        match self.cause {
+            Cause::LoginNeeded(why) => Some(why),
+            _ => None,
+        }
+    }
+
     fn retry_after(&self, now: Duration) -> Duration {
         whole_seconds(self.retry_at.saturating_sub(now))
     }
@@ -185,9 +219,11 @@ mod tests {
 
     #[test]
     fn retry_after_is_the_next_attempt_rounded_up_and_at_least_a_second() {
-        let after = |ms| match failed(Cause::Unreachable(Unreachable::Connect), ms).error(NOW) {
+        let after = |ms| match failed(Cause::Unreachable(Unreachable::Connect), ms)
+            .error(NOW, &"d2l".into())
+        {
             TokenError::Unavailable { retry_after, .. } => retry_after.as_secs(),
-            TokenError::Configuration { .. } => panic!("a refused connection is no configuration"),
+            other => panic!("a refused connection is {other}"),
         };
         assert_eq!([0, 1, 1_000, 1_001, 59_999].map(after), [1, 1, 1, 2, 60]);
     }
@@ -197,12 +233,12 @@ mod tests {
         let status = failed(Cause::Throttled(429), 30_000);
         assert!(
             status
-                .hopeless(NOW, NOW + Duration::from_secs(10))
+                .hopeless(NOW, NOW + Duration::from_secs(10), &"d2l".into())
                 .is_some()
         );
         assert!(
             status
-                .hopeless(NOW, NOW + Duration::from_secs(30))
+                .hopeless(NOW, NOW + Duration::from_secs(30), &"d2l".into())
                 .is_none()
         );
     }
@@ -210,7 +246,7 @@ mod tests {
     #[test]
     fn a_parked_token_is_never_waited_for() {
         let status = failed(Cause::Rejected(OAuthError::InvalidClient), 10);
-        let error = status.hopeless(NOW, NOW + Duration::from_secs(10));
+        let error = status.hopeless(NOW, NOW + Duration::from_secs(10), &"d2l".into());
         assert!(matches!(error, Some(TokenError::Configuration { .. })));
     }
 

@@ -15,7 +15,7 @@ use crate::{
     clock::{Clock as _, SystemClock},
     config::{Config, CredentialUse, UpstreamConfig},
     oauth::{
-        Answer, Cause, ClientParams, Failure, OAuthError, ScopeSource, TokenEndpoint,
+        Answer, Cause, ClientParams, Failure, OAuthError, ScopeSource, TokenEndpoint, TokenRequest,
         TokenSource as _, Unreachable,
     },
     scope::{Scope, ScopeSet},
@@ -81,7 +81,13 @@ pub(in crate::cli) async fn request(
     scopes: Option<&ScopeSet>,
 ) -> Result<Answer, Failure> {
     TokenEndpoint::new(client)
-        .request(scopes, SystemClock.now(), 0.0)
+        .request(TokenRequest {
+            scopes: scopes.cloned(),
+            subject: None,
+            now: SystemClock.now(),
+            skew_seconds: 0.0,
+            is_forced: false,
+        })
         .await
 }
 
@@ -150,6 +156,14 @@ fn refused(name: &str, cause: &Cause) -> Check {
 /// What kind of trouble it is, and what to do about it.
 pub(in crate::cli) const fn advice(cause: &Cause) -> (Exit, &'static str) {
     match cause {
+        Cause::LoginNeeded(_) => (
+            Exit::LoginNeeded,
+            "run: bursar login, with the name of the credential",
+        ),
+        Cause::Store(_) => (
+            Exit::Failed,
+            "is the directory of `state` there, writable for this user, and is its disk not full?",
+        ),
         Cause::Unreachable(Unreachable::Tls) => (
             Exit::Refused,
             "is a company's TLS inspection in between? then its CA belongs into ca_file",

@@ -126,8 +126,7 @@ impl Description {
 
 /// The token without its scheme.
 pub(super) fn bare(token: &Answer) -> &str {
-    let field = token.field.to_str().unwrap_or_default();
-    field.strip_prefix("Bearer ").unwrap_or(field)
+    std::str::from_utf8(token.injection.secret()).unwrap_or_default()
 }
 
 /// Some of what a JWT says of itself; `None`: it is none.

@@ -26,6 +26,7 @@ use crate::{
             word::{Grant, Profile},
         },
     },
+    oauth::Injection,
     secret::{ExposeSecret, SecretString},
     token::{Credential, RefreshAhead, Source, Timing},
 };
@@ -107,6 +108,7 @@ pub(super) fn credential(
             auth_method,
             source,
             timing,
+            subject_header: None,
         })
     });
     Draft {
@@ -174,7 +176,12 @@ fn fixed(reader: &mut Reader, files: &Files, table: &Table) -> Option<Parts> {
         safety_margin: Duration::ZERO,
         wait: Duration::ZERO,
     };
-    Some((Source::Static(field), timing, "static", "none"))
+    Some((
+        Source::Static(Injection::Bearer(field)),
+        timing,
+        "static",
+        "none",
+    ))
 }
 
 /// A secret that stands in the configuration, or better in a file of its own.

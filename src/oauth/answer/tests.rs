@@ -53,8 +53,11 @@ fn lifetime_of(expires_in: &str) -> Result<Option<u64>, Cause> {
 #[test]
 fn a_sound_answer_becomes_a_sensitive_bearer_field() {
     let answer = answer_with(ScopeSource::Answer, &json!({})).unwrap();
-    assert_eq!(answer.field, "Bearer abc.DEF-1_~+/==");
-    assert!(answer.field.is_sensitive());
+    let Injection::Bearer(field) = &answer.injection else {
+        panic!("is a bearer token");
+    };
+    assert_eq!(field, "Bearer abc.DEF-1_~+/==");
+    assert!(field.is_sensitive());
     assert_eq!(answer.expires_in, Some(Duration::from_secs(3_600)));
     assert_eq!(answer.granted, None);
     assert!(!format!("{answer:?}").contains("abc"));

@@ -71,8 +71,18 @@ fn params(auth: ClientAuth, port: u16) -> ClientParams {
     }
 }
 
+fn request(scopes: Option<ScopeSet>) -> TokenRequest {
+    TokenRequest {
+        scopes,
+        subject: None,
+        now: NOW,
+        skew_seconds: 0.0,
+        is_forced: false,
+    }
+}
+
 async fn ask(endpoint: &TokenEndpoint) -> Result<Answer, Failure> {
-    endpoint.request(None, NOW, 0.0).await
+    endpoint.request(request(None)).await
 }
 
 async fn ask_peer(peer: &Peer, timeout: Duration) -> Result<Answer, Failure> {
@@ -111,10 +121,10 @@ async fn a_token_request_is_a_form_post_that_says_no_more_than_it_must() {
     };
     let scopes = ScopeSet::parse("users:userdata:read core:*:*").unwrap();
     let answer = TokenEndpoint::new(params)
-        .request(Some(&scopes), NOW, 0.0)
+        .request(request(Some(scopes)))
         .await
         .unwrap();
-    assert_eq!(answer.field, "Bearer canary-token");
+    assert_eq!(answer.injection.secret(), b"canary-token");
 
     let port = peer.port;
     let received = peer.received().await;

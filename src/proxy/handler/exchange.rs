@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 
 use crate::{
+    code::Code,
     policy::{Denial, Permit},
     proxy::{
         arriving::Arriving,
@@ -20,7 +21,7 @@ use crate::{
         upstream::{RequestBody, RetryReason, UpstreamBody, UpstreamError},
         worker::Lane,
     },
-    token::{AccessToken, Broker},
+    token::{AccessToken, Broker, Claim},
 };
 
 /// How long the start of a refusal's body is waited for.
@@ -30,7 +31,7 @@ const PEEK_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct Exchange<'a> {
     pub(super) lane: &'a Lane,
     pub(super) broker: &'a Broker,
-    pub(super) permit: &'a Permit,
+    pub(super) claim: &'a Claim<'a>,
     pub(super) record: &'a mut Record,
 }
 
@@ -48,7 +49,7 @@ impl Exchange<'_> {
                 (RequestBody::buffered(bytes), Some(spare))
             }
             Upload::Flowing { prefix, rest } => {
-                let limit = self.permit.route().max_body;
+                let limit = self.claim.permit().route().max_body;
                 let idle = self.lane.upstream.params.idle_timeout;
                 let body = RequestBody::streaming(prefix, rest, limit, idle);
                 (body, None)
@@ -69,19 +70,19 @@ impl Exchange<'_> {
         mut answer: Answer,
         spare: Option<&(Outgoing, Bytes)>,
     ) -> Result<Answer, Rejection> {
-        let (broker, permit) = (self.broker, self.permit);
+        let (broker, claim) = (self.broker, self.claim);
         if !answer.says_dead_token(self.lane, self.record).await? {
             return Ok(answer);
         }
         let Some((outgoing, bytes)) = spare.cloned() else {
-            broker.note_401(permit, &answer.token);
+            broker.note_401(claim, &answer.token);
             return Ok(answer);
         };
-        let renewing = broker.token_after_401(permit, &answer.token);
+        let renewing = broker.token_after_401(claim, &answer.token);
         let Some(fresh) = self.record.waiting(renewing).await else {
             return Ok(answer);
         };
-        check_granted(permit, &fresh, self.record)?;
+        check_granted(claim.permit(), &fresh, self.record)?;
         self.lane.metrics.retried(RetryReason::Unauthorized);
         // Frees its connection, for the replay among others.
         drop(answer);
@@ -96,19 +97,19 @@ impl Exchange<'_> {
         mut token: Arc<AccessToken>,
         spare: Option<&(Outgoing, Bytes)>,
     ) -> Result<Answer, Rejection> {
-        let (broker, permit) = (self.broker, self.permit);
+        let (broker, claim) = (self.broker, self.claim);
+        let permit = claim.permit();
         self.record.uses_token(token.generation);
         let mut reported = None;
-        let authorize = async |headers: &mut HeaderMap| {
+        let authorize = async |request: &mut Request<RequestBody>| {
             // It was usable when it was handed out. Since then the request may have stood in line for
             // a connection, or been lost by one that was silent for long: what leaves now must still be.
             if !broker.is_usable(&token) {
                 // Rare, and too large to make room for in every request.
-                token = Box::pin(broker.token(permit)).await?;
+                token = Box::pin(broker.token(claim)).await?;
                 reported = not_granted(permit, &token)?;
             }
-            inject::inject(headers, &token);
-            Ok::<_, Rejection>(())
+            inject::inject(request, permit.target(), &token).map_err(|_| not_injected())
         };
         let again = || {
             let (outgoing, bytes) = spare.cloned()?;
@@ -133,6 +134,13 @@ impl Exchange<'_> {
             token,
         })
     }
+}
+
+fn not_injected() -> Rejection {
+    Rejection::new(
+        Code::InternalError,
+        "The credential could not be put on the request.",
+    )
 }
 
 /// Refuses what the AS did not grant: it knows better than we which scopes the token has. In report mode it is noted.

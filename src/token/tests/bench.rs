@@ -53,6 +53,7 @@ impl<S: TokenSource> Bench<S> {
         let params = CellParams {
             credential: "d2l".into(),
             scopes: Some(ScopeSet::parse("core:*:* users:userdata:read").unwrap()),
+            subject: None,
             timing: Arc::new(ArcSwap::from_pointee(timing)),
             clock: clock.clone(),
             metrics: Arc::new(metrics.credential("d2l")),
@@ -96,7 +97,7 @@ impl<S: TokenSource> Bench<S> {
 }
 
 pub(super) fn text(token: &AccessToken) -> String {
-    token.field.to_str().unwrap().replace("Bearer ", "")
+    String::from_utf8(token.injection.secret().to_vec()).unwrap()
 }
 
 /// Lets time pass, in steps that let everybody act in between.

@@ -9,7 +9,7 @@ use super::{
     script::Step,
 };
 use crate::{
-    oauth::{Cause, OAuthError, Unreachable},
+    oauth::{Cause, LoginNeeded, OAuthError, Unreachable},
     scope::ScopeSet,
     telemetry::testing::Captured,
     token::TokenError,
@@ -302,5 +302,38 @@ async fn the_log_tells_the_story_once_and_never_a_token() {
     assert!(
         !text.contains("token-1") && !text.contains("Bearer"),
         "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_is_needed_is_said_at_once_and_taken_up_as_soon_as_it_is_there() {
+    let needed = Step::Fail(Cause::LoginNeeded(LoginNeeded::Lost));
+    let bench = Bench::start([needed, HOUR]);
+    settle().await;
+    let since = Instant::now();
+    let error = bench.token().await.unwrap_err();
+    assert_eq!(
+        error,
+        TokenError::LoginNeeded {
+            credential: "d2l".into(),
+            why: LoginNeeded::Lost,
+        }
+    );
+    assert_eq!(since.elapsed(), Duration::ZERO);
+
+    bench.script.login.notify_one();
+    pass(1.0).await;
+    assert_eq!(bench.token().await.unwrap(), "token-1");
+    assert_eq!(bench.script.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_take_the_next_token_is_told_from_an_authorization_server_that_is_down()
+{
+    let bench = Bench::start([Step::Fail(Cause::Store("no space left"))]);
+    let error = bench.token().await.unwrap_err();
+    assert!(
+        matches!(error, TokenError::StoreUnavailable { .. }),
+        "{error}"
     );
 }

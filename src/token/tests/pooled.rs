@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     clock::ManualClock,
+    oauth::{Cause, Injection, LoginNeeded},
     scope::ScopeSet,
     token::{
         Credential, Readiness, Source, TokenMetrics,
@@ -55,7 +56,7 @@ impl Bench {
     fn static_issuer(&self, name: &str) -> Arc<Issuer<Script>> {
         self.named(
             name,
-            Origin::Fixed(HeaderValue::from_static("Bearer fixed")),
+            Origin::Fixed(Injection::Bearer(HeaderValue::from_static("Bearer fixed"))),
         )
     }
 
@@ -84,7 +85,8 @@ fn credential(name: &str) -> Arc<Credential> {
         name: name.into(),
         grant: "client_credentials",
         auth_method: "private_key_jwt",
-        source: Source::Static(HeaderValue::from_static("Bearer unused")),
+        subject_header: None,
+        source: Source::Static(Injection::Bearer(HeaderValue::from_static("Bearer unused"))),
         timing: TIMING,
     })
 }
@@ -105,12 +107,51 @@ async fn upstreams_that_ask_the_same_credential_for_the_same_share_one_token() {
     let first = bench.warm(&issuer, scopes("a b"));
     let second = bench.warm(&issuer, scopes("b a b"));
     assert!(Arc::ptr_eq(&first, &second));
-    let narrowed = bench.pool.narrowed(&issuer, scopes("a b").as_ref());
+    let narrowed = bench.pool.narrowed(&issuer, scopes("a b").as_ref(), None);
     assert!(Arc::ptr_eq(&first, &narrowed));
     settle().await;
     assert_eq!(source.count(), 1);
     assert_eq!(bench.pool.views().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_person_has_a_token_of_their_own_and_nobody_elses() {
+    let bench = Bench::new();
+    let source = script([HOUR]);
+    let issuer = bench.issuer("d2l", &source);
+    let of = |subject: &str| {
+        let subject = Arc::from(subject);
+        bench
+            .pool
+            .narrowed(&issuer, scopes("a").as_ref(), Some(&subject))
+    };
+    let (ann, bob, again) = (of("ann"), of("bob"), of("ann"));
+    assert!(Arc::ptr_eq(&ann, &again));
+    assert_ne!(
+        ann.token().await.unwrap().injection,
+        bob.token().await.unwrap().injection
+    );
+    let subjects: Vec<_> = source
+        .calls()
+        .into_iter()
+        .map(|call| call.subject)
+        .collect();
+    assert_eq!(subjects, [Some("ann".into()), Some("bob".into())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_awaits_a_login_is_reported_and_not_waited_for() {
+    let bench = Bench::new();
+    let issuer = bench.issuer("d2l", &script([Step::Fail(NOBODY)]));
+    let _cell = bench.warm(&issuer, scopes("a"));
+    bench.generation.borrow().enter();
+    settle().await;
+    let readiness = bench.pool.readiness();
+    assert!(readiness.first_token && readiness.token);
+    assert_eq!(bench.pool.views()[0].state, "login_needed");
+}
+
+const NOBODY: Cause = Cause::LoginNeeded(LoginNeeded::Never);
 
 // F21.
 #[tokio::test(start_paused = true)]
@@ -122,8 +163,8 @@ async fn parts_of_a_key_are_never_joined() {
     let other = bench.warm(&b, scopes("b|c"));
     let without = bench.warm(&b, None);
     assert_ne!(
-        one.token().await.unwrap().field,
-        other.token().await.unwrap().field
+        one.token().await.unwrap().injection,
+        other.token().await.unwrap().injection
     );
     assert!(!Arc::ptr_eq(&other, &without));
     assert_eq!(source.count(), 3);
@@ -134,8 +175,12 @@ async fn no_scope_at_all_is_asked_for_without_the_parameter() {
     let bench = Bench::new();
     let source = script([HOUR]);
     let issuer = bench.issuer("d2l", &source);
-    let first = bench.pool.narrowed(&issuer, Some(&ScopeSet::default()));
-    let second = bench.pool.narrowed(&issuer, Some(&ScopeSet::default()));
+    let first = bench
+        .pool
+        .narrowed(&issuer, Some(&ScopeSet::default()), None);
+    let second = bench
+        .pool
+        .narrowed(&issuer, Some(&ScopeSet::default()), None);
     assert!(Arc::ptr_eq(&first, &second));
     first.token().await.unwrap();
     assert_eq!(source.calls()[0].scopes, None);
@@ -148,9 +193,9 @@ async fn a_narrowed_token_is_made_on_demand_once_for_its_scope_set() {
     let issuer = bench.issuer("d2l", &source);
     settle().await;
     assert_eq!(source.count(), 0);
-    let first = bench.pool.narrowed(&issuer, scopes("a").as_ref());
-    let again = bench.pool.narrowed(&issuer, scopes("a").as_ref());
-    let other = bench.pool.narrowed(&issuer, scopes("b").as_ref());
+    let first = bench.pool.narrowed(&issuer, scopes("a").as_ref(), None);
+    let again = bench.pool.narrowed(&issuer, scopes("a").as_ref(), None);
+    let other = bench.pool.narrowed(&issuer, scopes("b").as_ref(), None);
     assert!(Arc::ptr_eq(&first, &again));
     assert!(!Arc::ptr_eq(&first, &other));
     first.token().await.unwrap();
@@ -167,7 +212,7 @@ async fn narrowed_tokens_are_bounded_and_an_evicted_one_ends_its_task() {
     for n in 0..50 {
         let cell = bench
             .pool
-            .narrowed(&issuer, scopes(&format!("scope-{n}")).as_ref());
+            .narrowed(&issuer, scopes(&format!("scope-{n}")).as_ref(), None);
         cell.token().await.unwrap();
     }
     // The bound is enforced by housekeeping at the latest.
@@ -184,7 +229,7 @@ async fn the_tasks_of_all_tokens_end_with_the_pool() {
     let source = script([HOUR]);
     let issuer = bench.issuer("d2l", &source);
     bench.warm(&issuer, scopes("a")).token().await.unwrap();
-    let narrowed = bench.pool.narrowed(&issuer, scopes("b").as_ref());
+    let narrowed = bench.pool.narrowed(&issuer, scopes("b").as_ref(), None);
     narrowed.token().await.unwrap();
     drop((bench, issuer, narrowed));
     pass(61.0).await;
@@ -196,7 +241,7 @@ async fn a_request_that_waits_keeps_its_evicted_token_alive() {
     let bench = Bench::with_room_for(0);
     let source = script([Step::Slow(Duration::from_secs(5), Box::new(HOUR))]);
     let issuer = bench.issuer("d2l", &source);
-    let cell = bench.pool.narrowed(&issuer, scopes("a").as_ref());
+    let cell = bench.pool.narrowed(&issuer, scopes("a").as_ref(), None);
     assert!(cell.token().await.is_ok());
 }
 
@@ -206,7 +251,7 @@ async fn a_static_token_is_there_at_once_for_ever_and_is_never_replaced() {
     let cell = bench.warm(&bench.static_issuer("fixed"), None);
     let start = Instant::now();
     let token = cell.token().await.unwrap();
-    assert_eq!(token.field, "Bearer fixed");
+    assert_eq!(token.injection.secret(), b"fixed");
     assert!(token.expires.is_none());
     assert!(cell.token_after_401(&token).await.is_none());
     assert_eq!(start.elapsed(), Duration::ZERO);

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     clock::ManualClock,
+    oauth::Injection,
     scope::ScopeSet,
     token::{
         Credential, RefreshAhead, Source, Timing, TokenError, TokenMetrics, TokenView,
@@ -65,7 +66,10 @@ impl Bench {
                     name: named.name.into(),
                     grant: "client_credentials",
                     auth_method: "client_secret_basic",
-                    source: Source::Static(HeaderValue::from_static(named.secret)),
+                    subject_header: None,
+                    source: Source::Static(Injection::Bearer(HeaderValue::from_static(
+                        named.secret,
+                    ))),
                     timing: named.timing,
                 });
                 let issuer = generation.issuer(&credential, |_| {

@@ -16,9 +16,7 @@ use super::{
     script::{Script, Step, bearer},
 };
 use crate::{
-    clock::Moment,
-    oauth::{Answer, Cause, Failure, TokenSource},
-    scope::ScopeSet,
+    oauth::{Answer, Cause, Failure, TokenRequest, TokenSource},
     token::Timing,
 };
 
@@ -65,12 +63,7 @@ impl OneToken {
 }
 
 impl TokenSource for OneToken {
-    async fn request(
-        &self,
-        _scopes: Option<&ScopeSet>,
-        _now: Moment,
-        _skew_seconds: f64,
-    ) -> Result<Answer, Failure> {
+    async fn request(&self, _request: TokenRequest) -> Result<Answer, Failure> {
         self.requests.lock().unwrap().push(Instant::now());
         sleep(self.latency).await;
         let now = Instant::now();
@@ -79,7 +72,9 @@ impl TokenSource for OneToken {
         match (expires - now).as_secs() {
             0 => Err(Cause::InvalidResponse("expires_in is not positive").into()),
             left => Ok(Answer {
-                field: bearer(&format!("token-{number}")),
+                refresh_token: None,
+                refresh_expires_in: None,
+                injection: bearer(&format!("token-{number}")),
                 expires_in: Some(Duration::from_secs(left)),
                 granted: None,
                 skew_seconds: None,

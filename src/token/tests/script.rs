@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -16,8 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    clock::Moment,
-    oauth::{Answer, Cause, Failure, TokenSource},
+    oauth::{Answer, Cause, Failure, Injection, TokenRequest, TokenSource},
     scope::ScopeSet,
 };
 
@@ -49,6 +48,8 @@ pub(super) enum Step {
 pub(super) struct Call {
     pub(super) at: Instant,
     pub(super) scopes: Option<ScopeSet>,
+    pub(super) subject: Option<Arc<str>>,
+    pub(super) is_forced: bool,
     pub(super) skew_seconds: f64,
 }
 
@@ -60,6 +61,8 @@ pub(super) struct Script {
     tokens: AtomicUsize,
     /// Closed: answers wait until it is opened.
     gate: watch::Sender<bool>,
+    /// Told when somebody has logged in.
+    pub(super) login: Notify,
     /// Told when a token request under way is dropped.
     pub(super) dropped: Notify,
 }
@@ -72,6 +75,7 @@ impl Script {
             called: watch::Sender::new(0),
             tokens: AtomicUsize::new(0),
             gate: watch::Sender::new(true),
+            login: Notify::new(),
             dropped: Notify::new(),
         }
     }
@@ -122,7 +126,7 @@ impl Script {
             Step::Token(lifetime) => Ok(self.token(lifetime.map(Duration::from_secs), None)),
             Step::Granted(scopes) => Ok(self.token(hour, Some(scopes))),
             Step::Same(text, seconds) => Ok(Answer {
-                field: bearer(text),
+                injection: bearer(text),
                 ..self.token(Some(Duration::from_secs(seconds)), None)
             }),
             Step::Fail(cause) => Err(failure(cause, None)),
@@ -150,7 +154,9 @@ impl Script {
     fn token(&self, expires_in: Option<Duration>, granted: Option<ScopeSet>) -> Answer {
         let number = self.tokens.fetch_add(1, Ordering::Relaxed) + 1;
         Answer {
-            field: bearer(&format!("token-{number}")),
+            injection: bearer(&format!("token-{number}")),
+            refresh_token: None,
+            refresh_expires_in: None,
             expires_in,
             granted,
             skew_seconds: None,
@@ -158,10 +164,10 @@ impl Script {
     }
 }
 
-pub(super) fn bearer(text: &str) -> HeaderValue {
+pub(super) fn bearer(text: &str) -> Injection {
     let mut field = HeaderValue::from_str(&format!("Bearer {text}")).unwrap();
     field.set_sensitive(true);
-    field
+    Injection::Bearer(field)
 }
 
 struct TellDrop<'a>(&'a Notify);
@@ -173,17 +179,18 @@ impl Drop for TellDrop<'_> {
 }
 
 impl TokenSource for Script {
-    async fn request(
-        &self,
-        scopes: Option<&ScopeSet>,
-        _now: Moment,
-        skew_seconds: f64,
-    ) -> Result<Answer, Failure> {
+    async fn cured(&self, _subject: Option<&str>) {
+        self.login.notified().await;
+    }
+
+    async fn request(&self, request: TokenRequest) -> Result<Answer, Failure> {
         let _tell = TellDrop(&self.dropped);
         self.calls.lock().unwrap().push(Call {
             at: Instant::now(),
-            scopes: scopes.cloned(),
-            skew_seconds,
+            scopes: request.scopes,
+            subject: request.subject,
+            is_forced: request.is_forced,
+            skew_seconds: request.skew_seconds,
         });
         self.called.send_modify(|calls| *calls += 1);
         self.gate.subscribe().wait_for(|open| *open).await.unwrap();

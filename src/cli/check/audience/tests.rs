@@ -9,7 +9,7 @@ use crate::{
     cli::check::report::Outcome,
     dial::{Dialer, Origin},
     keys::{self, Algorithm, SigningKey},
-    oauth::{Cause, OAuthError},
+    oauth::{Cause, Injection, OAuthError},
 };
 
 const TOKEN_URL: &str = "https://auth.example.edu/token";
@@ -17,7 +17,9 @@ const TOKEN_URL: &str = "https://auth.example.edu/token";
 #[test]
 fn the_audience_that_works_is_told_with_the_line_to_write() {
     let token = Ok(Answer {
-        field: HeaderValue::from_static("Bearer t0k3n"),
+        injection: Injection::Bearer(HeaderValue::from_static("Bearer t0k3n")),
+        refresh_token: None,
+        refresh_expires_in: None,
         expires_in: None,
         granted: None,
         skew_seconds: None,

@@ -8,14 +8,19 @@ use tokio::{
 };
 
 use super::*;
-use crate::cli::check::{
-    audience::tests::client,
-    report::{Outcome, Report},
+use crate::{
+    cli::check::{
+        audience::tests::client,
+        report::{Outcome, Report},
+    },
+    oauth::Injection,
 };
 
 fn answer(granted: Option<&str>) -> Result<Answer, Failure> {
     Ok(Answer {
-        field: HeaderValue::from_static("Bearer t0k3n"),
+        injection: Injection::Bearer(HeaderValue::from_static("Bearer t0k3n")),
+        refresh_token: None,
+        refresh_expires_in: None,
         expires_in: Some(Duration::from_secs(3600)),
         granted: granted.map(|scopes| ScopeSet::parse(scopes).unwrap()),
         skew_seconds: None,
