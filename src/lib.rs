@@ -38,7 +38,7 @@
 //! | 2 | [`proxy`], [`admin`] |
 //! | 1 | [`token`], [`publication`] |
 //! | 0b | [`oauth`], [`policy`] |
-//! | 0a | [`dial`], [`tls`], [`keys`], [`id_key`], [`scope`], [`secret`], [`socket`], [`clock`], [`random`], [`backoff`], [`code`], [`problem`], [`causes`], [`series`], [`telemetry`] |
+//! | 0a | [`dial`], [`tls`], [`keys`], [`id_key`], [`scope`], [`secret`], [`socket`], [`store`], [`clock`], [`random`], [`backoff`], [`code`], [`problem`], [`causes`], [`series`], [`telemetry`] |
 
 pub mod proxy;
 
@@ -71,5 +71,6 @@ pub mod scope;
 pub mod secret;
 pub mod series;
 pub mod socket;
+pub mod store;
 pub mod telemetry;
 pub mod tls;

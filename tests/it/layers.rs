@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
         "secret",
         "series",
         "socket",
+        "store",
         "telemetry",
         "tls",
     ],
@@ -45,6 +46,8 @@ const SIBLINGS: &[(&str, &str)] = &[
     ("keys", "random"),
     ("keys", "secret"),
     ("problem", "code"),
+    ("store", "random"),
+    ("store", "secret"),
     ("telemetry", "causes"),
 ];
 

@@ -1,0 +1,66 @@
+//! `bursar_state_operations_total`.
+
+use prometheus::{IntCounterVec, Opts, Registry};
+
+use super::StoreError;
+
+/// Counts what is done to the store.
+pub struct StoreMetrics {
+    operations: IntCounterVec,
+}
+
+/// The `operation` label.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Operation {
+    Read,
+    Lock,
+    Reserve,
+    Intent,
+    Commit,
+    Forget,
+}
+
+impl StoreMetrics {
+    /// Registers the family.
+    ///
+    /// # Errors
+    ///
+    /// When `registry` holds the name already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let operations = IntCounterVec::new(
+            Opts::new(
+                "bursar_state_operations_total",
+                "Operations on the store of refresh tokens by their result.",
+            ),
+            &["backend", "operation", "result"],
+        )?;
+        registry.register(Box::new(operations.clone()))?;
+        Ok(Self { operations })
+    }
+
+    pub(super) fn count<T>(
+        &self,
+        backend: &str,
+        operation: Operation,
+        result: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let label = result.as_ref().err().map_or("ok", StoreError::result);
+        self.operations
+            .with_label_values(&[backend, operation.as_str(), label])
+            .inc();
+        result
+    }
+}
+
+impl Operation {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Lock => "lock",
+            Self::Reserve => "reserve",
+            Self::Intent => "intent",
+            Self::Commit => "commit",
+            Self::Forget => "forget",
+        }
+    }
+}
