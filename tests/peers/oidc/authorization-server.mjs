@@ -10,9 +10,10 @@ const ALGORITHMS = ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA', 'Ed25519', 'HS2
  * Starts the server on a free port.
  *
  * @param {object[]} clients client metadata; `grant_types` and the like are filled in
- * @param {{ lifetime?: number }} [settings] `lifetime`: of access tokens, in seconds
+ * @param {{ lifetime?: number, logins?: boolean }} [settings] `lifetime`: of access tokens, in seconds; `logins`: whether people may log in,
+ *   with any name and password. Their refresh tokens are good for one use, and using a spent one revokes the grant
  */
-export async function startAuthorizationServer(clients, { lifetime = 3600 } = {}) {
+export async function startAuthorizationServer(clients, { lifetime = 3600, logins = false } = {}) {
   const server = http.createServer();
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -39,10 +40,15 @@ export async function startAuthorizationServer(clients, { lifetime = 3600 } = {}
     scopes: ['api:read', 'api:write'],
     features: {
       clientCredentials: { enabled: true },
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: logins },
       introspection: { enabled: true, allowedPolicy: () => true },
     },
     ttl: { ClientCredentials: () => lifetime, AccessToken: () => lifetime },
+    issueRefreshToken: () => logins,
+    rotateRefreshToken: true,
+    revokeGrantPolicy: () => true,
+    findAccount: (_context, sub) => ({ accountId: sub, claims: () => ({ sub }) }),
+    ...(logins && { cookies: { keys: ['for', 'tests'] } }),
     enabledJWA: { clientAuthSigningAlgValues: ALGORITHMS },
     // The server refuses to fetch from loopback by default; here bursar's key set is there.
     fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),

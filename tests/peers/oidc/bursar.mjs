@@ -8,7 +8,7 @@ import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const BINARY = process.env.BURSAR_BIN ?? path.resolve(import.meta.dirname, '../../../target/release/bursar');
+export const BINARY = process.env.BURSAR_BIN ?? path.resolve(import.meta.dirname, '../../../target/release/bursar');
 
 /** A directory for configuration and keys, removed at the end of the test. */
 export function workDirectory(test) {
