@@ -77,6 +77,9 @@ mod limits;
 /// Before the simulated LMS, with faults on demand: what bursar heals, and what it leaves to the application.
 mod mock;
 
+/// Every profile before the LMS that it is for: each answer that the provider is known to give.
+mod profiles;
+
 /// TLS to the LMS.
 mod tls;
 

@@ -4,113 +4,18 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Command, Stdio},
-    sync::mpsc,
     thread,
     time::Duration,
 };
 
-use bursar::mock::{
-    Control, Counters, Fault, KeySet, KeySource, Lms, Mock, MockParams, RegisteredClient,
-};
-use bursar::scope::ScopeSet;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use bursar::mock::{Fault, Lms};
 
 use crate::support::{
     bursar::Bursar,
     http::{Answer, exchange},
     program::{free_port, write_private},
+    simulated::Simulated,
 };
-
-/// A simulated LMS on a runtime of its own.
-struct Simulated {
-    address: SocketAddr,
-    token_url: String,
-    control: Control,
-    counters: Box<dyn Fn() -> Counters>,
-    _stop: DropGuard,
-}
-
-impl Simulated {
-    fn start(lms: Lms) -> Self {
-        let (started, starts) = mpsc::channel();
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let client = RegisteredClient {
-                    id: "us-west-2#app".to_owned(),
-                    secret: Some("canary-secret".into()),
-                    keys: KeySource::Set(KeySet::from_json(br#"{"keys":[]}"#).unwrap()),
-                    scopes: ScopeSet::parse("users:own_profile:read grades:gradevalues:read,write")
-                        .unwrap(),
-                };
-                let mut params = MockParams::new(client);
-                params.lms = lms;
-                let mock = Mock::start(params).await.unwrap();
-                let parts = (mock.address(), mock.token_url(), mock.control());
-                let (asked, asks) = tokio::sync::mpsc::unbounded_channel();
-                started.send((parts, asked)).unwrap();
-                serve_counters(&mock, asks, stopped).await;
-            });
-        });
-        let ((address, token_url, control), asked) = starts.recv().unwrap();
-        Self {
-            address,
-            token_url,
-            control,
-            counters: Box::new(move || {
-                let (answer, answers) = mpsc::channel();
-                asked.send(answer).unwrap();
-                answers.recv().unwrap()
-            }),
-            _stop: stop.drop_guard(),
-        }
-    }
-
-    fn order(&self, fault: &str) {
-        self.control.inject(fault.parse().unwrap());
-    }
-
-    /// A bursar before it; `more`: further settings of the credential.
-    fn toml(&self, profile: &str, catalogue: &str, scopes: &str, more: &str) -> String {
-        format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n\
-             [admin]\nlisten = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:0\"\n\
-             [credentials.app]\nprofile = \"{profile}\"\nclient_id = \"us-west-2#app\"\n\
-             auth_method = \"client_secret_basic\"\nclient_secret = \"canary-secret\"\n\
-             token_url = \"{}\"\n{more}\n\
-             [upstreams.lms]\nbase_url = \"http://{}\"\ncredential = \"app\"\n\
-             catalogue = \"{catalogue}\"\nscopes = [{scopes}]\n",
-            self.token_url, self.address
-        )
-    }
-
-    fn brightspace(&self) -> String {
-        let scopes =
-            r#""users:own_profile:read", "grades:gradevalues:read", "grades:gradevalues:write""#;
-        self.toml("brightspace", "brightspace", scopes, "")
-    }
-}
-
-async fn serve_counters(
-    mock: &Mock,
-    mut asks: tokio::sync::mpsc::UnboundedReceiver<mpsc::Sender<Counters>>,
-    stopped: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = stopped.cancelled() => break,
-            Some(answer) = asks.recv() => {
-                // Who has asked is waiting.
-                let _ = answer.send(mock.counters());
-            }
-        }
-    }
-}
 
 const WHOAMI: &str = "/d2l/api/lp/1.49/users/whoami";
 const GRADE: &str = "/d2l/api/le/1.74/6606/grades/1/values/2";
@@ -142,7 +47,7 @@ fn whatever_the_first_token_answer_is_the_first_request_still_gets_its_answer() 
                 let bursar = Bursar::start(&lms.brightspace());
                 let answer = bursar.get(WHOAMI);
                 assert_eq!(answer.status, 200, "{fault}: {}", answer.text());
-                let counters = (lms.counters)();
+                let counters = lms.counters();
                 assert_eq!(
                     (counters.token_requests, counters.faults),
                     (2, 1),
@@ -167,7 +72,7 @@ fn a_lifetime_that_is_no_lifetime_costs_one_more_token_request_and_an_odd_one_no
             let bursar = Bursar::start(&lms.brightspace());
             let answer = bursar.get(WHOAMI);
             assert_eq!(answer.status, 200, "{stated}: {}", answer.text());
-            assert_eq!((lms.counters)().token_requests, requests, "{stated}");
+            assert_eq!(lms.counters().token_requests, requests, "{stated}");
         })
     };
     let useless = ["0", "-1", "{}"].map(|stated| test(stated, 2));
@@ -187,7 +92,7 @@ fn tokens_that_live_two_seconds_are_renewed_and_no_dead_one_is_sent() {
         assert_eq!(bursar.get(WHOAMI).status, 200);
         thread::sleep(Duration::from_millis(20));
     }
-    let counters = (lms.counters)();
+    let counters = lms.counters();
     assert_eq!(counters.api_calls.get(&401), None, "{counters:?}");
     assert!((3..=6).contains(&counters.tokens_issued), "{counters:?}");
 }
@@ -203,7 +108,7 @@ fn what_was_granted_less_is_refused_here_and_not_at_the_lms() {
         (refused.status, refused.code()),
         (403, "insufficient_scope".to_owned())
     );
-    assert_eq!((lms.counters)().api_calls_total(), 1);
+    assert_eq!(lms.counters().api_calls_total(), 1);
 }
 
 #[test]
@@ -217,7 +122,7 @@ fn a_connection_that_is_reset_is_tried_again_for_a_get_and_never_for_a_put() {
     lms.order("on=api,fault=reset,times=1");
     let put = bursar.request("PUT", GRADE, "Content-Type: application/json\r\n", "{}");
     assert_eq!((put.status, put.code()), (502, "upstream_reset".to_owned()));
-    assert_eq!((lms.counters)().faults, 2);
+    assert_eq!(lms.counters().faults, 2);
 }
 
 #[test]
@@ -230,7 +135,7 @@ fn a_401_that_no_new_token_cures_costs_one_token_request_and_passes_through() {
         assert_eq!(answer.status, 401);
         assert!(answer.text().contains("parse token"), "the LMS's own words");
     }
-    assert_eq!((lms.counters)().tokens_issued, 2);
+    assert_eq!(lms.counters().tokens_issued, 2);
 }
 
 #[test]
@@ -239,7 +144,7 @@ fn a_header_field_that_echoes_the_token_does_not_reach_the_application() {
     let bursar = Bursar::ready(&lms.brightspace());
     lms.order("on=api,fault=echo_token,times=1");
     let answer = bursar.get(WHOAMI);
-    assert_eq!((lms.counters)().faults, 1);
+    assert_eq!(lms.counters().faults, 1);
     assert_eq!(
         (answer.status, answer.field("x-debug-authorization")),
         (200, None)
@@ -276,7 +181,7 @@ fn a_dap_query_goes_through_and_its_object_is_fetched_past_bursar_without_a_cred
     assert_eq!(file.status, 200);
     // Whoever asks bursar for it by mistake gets a refusal, and the credential goes nowhere.
     assert_eq!(bursar.get(&target).status, 403);
-    let counters = (lms.counters)();
+    let counters = lms.counters();
     assert_eq!((counters.object_requests, counters.violations), (1, 0));
     assert_eq!(counters.tokens_issued, 1);
 }

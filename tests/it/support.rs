@@ -6,3 +6,4 @@ pub mod connect_proxy;
 pub mod http;
 pub mod peer;
 pub mod program;
+pub mod simulated;
