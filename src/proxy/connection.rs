@@ -3,6 +3,8 @@
 //! hyper's own head timeout starts when a connection goes idle, closes without a word and cannot be
 //! told apart from others; ours gives an idle connection its longer time, and a slow head a 408.
 
+mod calm;
+mod frames;
 mod http1;
 mod http2;
 mod streams;
@@ -67,8 +69,8 @@ pub(super) enum Answered<B> {
     Switching(Response<()>, Box<Tunnel>),
 }
 
-/// Serves `stream` until one side closes it. `answer` answers a request; `refuse` is told of a head that
-/// never became one, and says what to write.
+/// Serves `stream` until one side closes it. `answer` answers a request; `refuse` is told of what never became
+/// one, and says what to write where that is HTTP/1.
 ///
 /// A connection that begins with the preface of HTTP/2 is one of HTTP/2 (prior knowledge, RFC 9113 section
 /// 3.3), and any other one of HTTP/1.
@@ -84,13 +86,16 @@ pub(super) async fn serve<S, A, F, B, R>(
     F: Future<Output = Answered<B>> + 'static,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
-    R: FnOnce(Code) -> Bytes,
+    R: Fn(Code) -> Bytes,
 {
     let accepted = Instant::now();
-    let http2 = http1::serve(stream, limits, drain, &answer, refuse).await;
+    let http2 = http1::serve(stream, limits, drain, &answer, &refuse).await;
     if let Some(stream) = http2 {
         // On the heap, so that other connections keep no room for it.
-        Box::pin(http2::serve(stream, accepted, limits, drain, answer)).await;
+        Box::pin(http2::serve(
+            stream, accepted, limits, drain, answer, refuse,
+        ))
+        .await;
     }
 }
 

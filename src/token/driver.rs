@@ -397,9 +397,10 @@ mod tests {
         }
         let mut table = String::new();
         for (end, lag) in rows {
-            let end = end.map_or("longer".to_owned(), |end| {
-                format!("up to {} s", end.as_secs_f64())
-            });
+            let end = end.map_or_else(
+                || "longer".to_owned(),
+                |end| format!("up to {} s", end.as_secs_f64()),
+            );
             writeln!(table, "| {end} | {} s |", lag.as_secs_f64()).unwrap();
         }
         let docs = include_str!("../../docs/envoy.md");

@@ -16,10 +16,15 @@ use tokio::{
 };
 
 use super::{
-    Answered, Drain, close_with, poll_expired,
+    Answered, Drain,
+    calm::Calm,
+    close_with, poll_expired,
     streams::{Handed, Spawn, Streams},
 };
-use crate::proxy::{in_flight::InFlight, progress::Limits};
+use crate::{
+    code::Code,
+    proxy::{in_flight::InFlight, progress::Limits},
+};
 
 /// Requests in flight on one connection.
 const STREAMS: u32 = 100;
@@ -45,20 +50,24 @@ const MAX_PENDING_RESETS: usize = 20;
 /// innocent: a piece of a body that was on its way while its request was refused may be one.
 const MAX_LOCAL_RESETS: usize = 1024;
 
-/// Serves `stream`, which begins with the preface, until one side closes it.
-pub(super) async fn serve<S, A, F, B>(
-    mut stream: S,
+/// Serves `stream`, which begins with the preface, until one side closes it. `refuse` is told when it ends because of
+/// frames that break the protocol: of these h2 makes no request that could have a record.
+pub(super) async fn serve<S, A, F, B, R>(
+    stream: S,
     accepted: Instant,
     limits: Limits,
     drain: &Drain,
     answer: A,
+    refuse: R,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Fn(InFlight, Request<Incoming>) -> F,
     F: Future<Output = Answered<B>> + 'static,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
+    R: FnOnce(Code) -> Bytes,
 {
+    let mut stream = Calm::new(stream);
     let streams = Rc::new(Streams::new(limits, accepted));
     let ends = Ends(&streams);
     let service = service_fn(|request: Request<Incoming>| {
@@ -79,7 +88,7 @@ pub(super) async fn serve<S, A, F, B>(
             Ok::<_, Infallible>(response.map(|body| Handed::new(body, stream)))
         }
     });
-    {
+    let ended = {
         let io = TokioIo::new(&mut stream);
         let spawn = Spawn(Rc::clone(&streams));
         let mut connection = pin!(http(spawn).serve_connection(io, service));
@@ -97,16 +106,15 @@ pub(super) async fn serve<S, A, F, B>(
                 }
             }
             loop {
-                // How it ends makes no difference: every request has a record of its own.
-                if connection.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(());
+                if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                    return Poll::Ready(ended);
                 }
                 let deadline = streams.deadline();
                 if poll_expired(timer.as_mut(), deadline, context).is_pending() {
                     return Poll::Pending;
                 }
                 if is_finishing {
-                    return Poll::Ready(());
+                    return Poll::Ready(Ok(()));
                 }
                 // Idle for too long: says so, and gives the application a moment to hear it.
                 is_finishing = true;
@@ -114,10 +122,21 @@ pub(super) async fn serve<S, A, F, B>(
                 connection.as_mut().graceful_shutdown();
             }
         })
-        .await;
-    }
+        .await
+    };
     drop(ends);
-    close_with(stream, &[]).await;
+    // Each request has a record of its own, and so it makes no difference how else it ends.
+    if stream.is_flooded() || ended.is_err_and(|error| breaks_protocol(&error)) {
+        refuse(Code::FramingInvalid);
+    }
+    let (last_word, stream) = stream.into_last_word();
+    close_with(stream, last_word.as_ref().map_or(&[], |word| word)).await;
+}
+
+/// Whether h2 has ended the connection because of what the application sent. hyper only says that it has ended.
+fn breaks_protocol(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(h2::Error::is_library)
 }
 
 /// Ends the tasks of a connection with it, however it ends.

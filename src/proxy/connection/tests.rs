@@ -1,5 +1,6 @@
 //! Over HTTP/1, in memory.
 
+mod broken;
 mod http2;
 
 use super::{http1::MAX_BUFFER, *};

@@ -9,8 +9,10 @@ target/release/bursar is taken. Prints a line per test; exits with 1 if any has 
 import contextlib
 import http.server
 import json
+import multiprocessing
 import os
 import pathlib
+import queue
 import random
 import re
 import shutil
@@ -34,7 +36,7 @@ import hpack
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 BINARY = os.environ.get("BURSAR_BIN", str(ROOT / "target/release/bursar"))
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 CALM = h2.errors.ErrorCodes.ENHANCE_YOUR_CALM
 PATIENCE = 20.0
@@ -333,8 +335,8 @@ class Raw:
         self.socket.close()
 
 
-def the_reason_to_end(raw, flood, patience=PATIENCE):
-    """Sends until bursar has had enough; the code of its GOAWAY, `None` if it just closed."""
+def the_reason_to_end(raw, flood, patience):
+    """Sends until bursar has had enough; the code of its GOAWAY, `None` if it just closed or bore it all."""
     deadline = time.monotonic() + patience
 
     def pour():
@@ -353,6 +355,30 @@ def the_reason_to_end(raw, flood, patience=PATIENCE):
     raw.close()
     pouring.join(PATIENCE)
     return reason
+
+
+def flood_again_and_again(bursar, flood, seconds, outcomes):
+    """In a process of its own, so that it takes no time from those who are measured beside it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        begun = time.monotonic()
+        with contextlib.suppress(OSError):
+            raw = Raw(bursar)
+            outcomes.put((the_reason_to_end(raw, flood(raw), 4.0), time.monotonic() - begun))
+
+
+def latencies(application, goes_on):
+    """How long requests take, one after the other."""
+    taken = []
+    while goes_on(len(taken)):
+        asked = time.monotonic()
+        assert application.status_of("/api/x") == 200
+        taken.append(time.monotonic() - asked)
+    return taken
+
+
+def p99(taken):
+    return sorted(taken)[len(taken) * 99 // 100]
 
 
 def a_hundred_requests_are_in_flight_at_once(bursar, lms):
@@ -413,6 +439,8 @@ def malformed_heads_are_errors_and_nothing_leaves(bursar, lms):
         "a method with a space": [(":method", "GET /smug"), *without(":method")],
         "a length without a body": [*good, ("content-length", "5")],
     }
+    counted = 'bursar_policy_decisions_total{decision="deny",reason="framing",route="_unmatched",upstream="_none"}'
+    framing = bursar.metric(counted)
     ended = []
     for what, fields in malformed.items():
         data, stream = raw.request(fields)
@@ -432,6 +460,7 @@ def malformed_heads_are_errors_and_nothing_leaves(bursar, lms):
             raw.close()
             raw = Raw(bursar)
     print(f"      of {len(malformed)}, these end the connection: {', '.join(ended)}")
+    wait_for("each of them is counted", lambda: bursar.metric(counted) >= framing + len(ended))
     data, stream = raw.request(good)
     raw.send(data)
     assert raw.until(HEADERS, stream), "the connection goes on"
@@ -581,6 +610,11 @@ def settings(_raw):
         yield frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 65535)) * 1000
 
 
+def priorities(_raw):
+    for _ in range(500):
+        yield frame(PRIORITY, 0, 1, struct.pack(">IB", 0, 9)) * 1000
+
+
 def empty_data(raw):
     data, stream = raw.request(raw.head(method="POST"), flags=END_HEADERS)
     yield data
@@ -595,50 +629,62 @@ def window_updates(raw):
         yield frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)) * 1000
 
 
-# Each with whether bursar must end the connection: what costs it nothing it may also bear.
+# How long each goes on, one connection after the other: long enough that hundreds of others are measured.
+FLOOD_SECONDS = 2.0
+
+# Each with how bursar must end the connection. What costs it nothing, it may also bear.
+CLOSED, BORNE = "closed", "borne"
 FLOODS = [
-    (rapid_reset, True),
-    (made_you_reset, True),
-    (made_you_reset_by_nothing, True),
-    (made_you_reset_by_malformed_heads, True),
-    (endless_head, True),
-    (endless_empty_continuations, True),
-    (hpack_bomb, False),
-    (pings, False),
-    (settings, False),
-    (empty_data, False),
-    (window_updates, False),
+    (rapid_reset, CALM),
+    (made_you_reset, CALM),
+    (made_you_reset_by_nothing, CLOSED),
+    (made_you_reset_by_malformed_heads, CALM),
+    (endless_head, CLOSED),
+    (endless_empty_continuations, CLOSED),
+    (hpack_bomb, BORNE),
+    (pings, CALM),
+    (settings, CALM),
+    (priorities, CALM),
+    (window_updates, CALM),
+    (empty_data, CALM),
 ]
 
 
-def floods_are_ended_or_borne_within_bounds_and_nobody_else_is_troubled(bursar, _lms):
+def floods_are_ended_and_nobody_else_is_troubled(bursar, _lms):
     others = Application(bursar)
-    assert others.status_of("/api/x") == 200
+    counted = 'bursar_policy_decisions_total{decision="deny",reason="framing",route="_unmatched",upstream="_none"}'
+    latencies(others, lambda count: count < 200)
     before = bursar.memory()
-    for flood, must_end in FLOODS:
-        raw = Raw(bursar)
-        outcome = []
-        flooding = threading.Thread(
-            target=lambda: outcome.append(the_reason_to_end(raw, flood(raw), 4.0)), daemon=True
-        )
-        begun = time.monotonic()
+    processes = multiprocessing.get_context("fork")
+    ratios = []
+    for flood, end in FLOODS:
+        calm = p99(latencies(others, lambda count: count < 500))
+        framing = bursar.metric(counted)
+        outcomes = processes.Queue()
+        flooding = processes.Process(target=flood_again_and_again, args=(bursar, flood, FLOOD_SECONDS, outcomes), daemon=True)
         flooding.start()
-        slowest = peak = 0
-        while flooding.is_alive():
-            asked = time.monotonic()
-            assert others.status_of("/api/x") == 200, flood.__name__
-            slowest = max(slowest, time.monotonic() - asked)
-            peak = max(peak, bursar.memory())
-            time.sleep(0.02)
-        took, grown = time.monotonic() - begun, (peak - before) / 1e6
-        reason = outcome[0]
-        print(f"      {flood.__name__}: ended by {reason} after {took:.1f} s; +{grown:.1f} MB; others {slowest * 1e3:.0f} ms")
-        assert grown < 50, f"{flood.__name__}: {grown} MB"
-        assert slowest < 3, f"{flood.__name__}: {slowest} s"
-        if must_end:
-            assert reason is not None or took < 4, f"{flood.__name__} goes on"
-        if flood in (rapid_reset, made_you_reset, made_you_reset_by_malformed_heads):
-            assert reason == CALM, f"{flood.__name__}: {reason}"
+        taken = latencies(others, lambda _: flooding.is_alive())
+        grown = (bursar.memory() - before) / 1e6
+        ends = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                ends.append(outcomes.get(timeout=0.1))
+        reasons, slowest_end = {reason for reason, _ in ends}, max(seconds for _, seconds in ends)
+        name, during = flood.__name__, p99(taken)
+        ratios.append(during / calm)
+        print(
+            f"      {name}: {len(ends)} times, ended by {sorted(reasons, key=str)} after {slowest_end:.2f} s at most; +{grown:.1f} MB; "
+            f"p99 of {len(taken)} others {calm * 1e3:.1f} -> {during * 1e3:.1f} ms (x {ratios[-1]:.1f}), slowest {max(taken) * 1e3:.0f} ms"
+        )
+        assert grown < 50, f"{name}: {grown} MB"
+        # Without a flood's help, a shared machine takes that long now and then.
+        assert during < max(10 * calm, 0.1), f"{name}: {during} s, {calm} s before"
+        if end == CALM:
+            assert reasons == {CALM}, f"{name}: {reasons}"
+        if end != BORNE:
+            assert slowest_end < 4, f"{name} goes on"
+            assert bursar.metric(counted) >= framing + len(ends), f"{name} is not counted"
+    print(f"      p99 during a flood, as multiples of that before: {', '.join(f'{ratio:.1f}' for ratio in sorted(ratios))}")
     others.close()
 
 
@@ -697,7 +743,7 @@ TESTS = [
     whatever_the_path_what_is_allowed_is_what_the_lms_gets,
     bodies_that_nobody_wants_end_their_streams_at_most,
     a_head_that_never_ends_and_a_connection_without_requests_are_closed,
-    floods_are_ended_or_borne_within_bounds_and_nobody_else_is_troubled,
+    floods_are_ended_and_nobody_else_is_troubled,
     h2load_gets_nothing_but_200,
     every_request_has_left_its_record,
     # The last: bursar ends with it.

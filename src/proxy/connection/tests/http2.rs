@@ -65,7 +65,7 @@ impl Peer {
 
     async fn connect_with(builder: &client::Builder) -> Self {
         let (ours, theirs) = duplex(64 * 1024);
-        let (drain, running) = serve_on(theirs);
+        let Served { drain, running, .. } = serve_on(theirs);
         let (sender, connection) = builder.handshake(ours).await.unwrap();
         let ended = tokio::task::spawn_local(async move {
             let ended = connection.await;
@@ -95,17 +95,34 @@ impl Peer {
     }
 }
 
+/// A connection from the other side.
+pub(super) struct Served {
+    drain: Rc<Drain>,
+    /// Requests that are being answered.
+    pub(super) running: Rc<Cell<usize>>,
+    pub(super) refused: Rc<RefCell<Vec<Code>>>,
+}
+
 /// Answers a request with its body; `/slow` takes 100 s, `/endless` has no end, `/unread` reads nothing.
-fn serve_on(stream: DuplexStream) -> (Rc<Drain>, Rc<Cell<usize>>) {
-    let (drain, running) = (Rc::<Drain>::default(), Rc::<Cell<usize>>::default());
-    let (draining, counting) = (Rc::clone(&drain), Rc::clone(&running));
+pub(super) fn serve_on(stream: DuplexStream) -> Served {
+    let served = Served {
+        drain: Rc::default(),
+        running: Rc::default(),
+        refused: Rc::default(),
+    };
+    let (drain, running) = (Rc::clone(&served.drain), Rc::clone(&served.running));
+    let refused = Rc::clone(&served.refused);
     tokio::task::spawn_local(async move {
         let answer = |in_flight: InFlight, request: Request<Incoming>| {
-            reply(in_flight, request, Running::begin(&counting))
+            reply(in_flight, request, Running::begin(&running))
         };
-        serve(stream, LIMITS, &draining, answer, |_| Bytes::new()).await;
+        let refuse = |code| {
+            refused.borrow_mut().push(code);
+            Bytes::new()
+        };
+        serve(stream, LIMITS, &drain, answer, refuse).await;
     });
-    (drain, running)
+    served
 }
 
 async fn reply(
@@ -236,7 +253,7 @@ fn drain_lets_streams_in_flight_finish_and_takes_no_more() {
 fn drain_does_not_wait_for_an_application_that_never_takes_leave() {
     run(async {
         let (mut ours, theirs) = duplex(4096);
-        let (drain, _) = serve_on(theirs);
+        let Served { drain, .. } = serve_on(theirs);
         ours.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
             .await
             .unwrap();

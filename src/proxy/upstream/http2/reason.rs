@@ -1,4 +1,4 @@
-//! Why an exchange over HTTP/2 failed. The only file that names the `h2` crate: hyper says that
+//! Why an exchange over HTTP/2 failed. The only file on this side that names the `h2` crate: hyper says that
 //! something went wrong, and only the error below says what.
 //!
 //! Should hyper ever use another version of `h2` than ours, its errors are of a type unknown here, and nothing
