@@ -4,8 +4,9 @@
 //! a client assertion (RFC 7523) or a secret, scopes narrowed without a word, the routes and scopes of
 //! D2L's public table, and its 401, 403, 404 and 429 answers. It judges with rules of its own,
 //! `catalogue` and `scopes`, instead of borrowing those of bursar's policy: a second opinion is
-//! worth having only if it is independent. As [`Lms::Dap`] it is Instructure's identity service and query API, with the
-//! pre-signed objects on another origin.
+//! worth having only if it is independent. It takes calls that are signed with ID keys as well, and hands out a user's key.
+//! As [`Lms::Dap`] it is Instructure's identity service and query API, with the pre-signed objects on another origin; as
+//! [`Lms::Blackboard`] and [`Lms::Moodle`] those systems' web services.
 //!
 //! [`Mock::start`] runs it inside a test, `bursar mock` on its own. [`Control`] steers it, or over HTTP its control endpoint
 //! (`remote`): both order [`Fault`]s, which `serve` lets happen. [`Counters`] say what reached it.
@@ -14,10 +15,13 @@
 //! Where nothing is publicly known about the real service, the mock takes the stricter reading: what
 //! passes here should pass there.
 
+mod allowance;
 mod api;
 mod assertion;
+mod blackboard;
 mod catalogue;
 mod client_auth;
+mod consent;
 mod control;
 mod counters;
 mod cut;
@@ -27,6 +31,7 @@ mod exchange;
 mod fault;
 mod instead;
 mod keys;
+mod moodle;
 mod record;
 mod refusal;
 mod remote;
@@ -34,6 +39,8 @@ mod reply;
 mod resources;
 mod scopes;
 mod serve;
+mod shifted;
+mod signature;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -55,7 +62,10 @@ pub use counters::Counters;
 pub use exchange::exchange;
 pub use fault::{Fault, FaultError, Place};
 pub use keys::{KeySet, KeySetError, KeySource};
+pub use moodle::TOKEN as MOODLE_TOKEN;
 use serve::{Door, serve};
+pub use shifted::ShiftedClock;
+pub use signature::RegisteredIdKeys;
 use store::State;
 
 /// The path of Brightspace's token endpoint, the real one's.
@@ -68,6 +78,10 @@ pub enum Lms {
     Brightspace,
     /// Instructure's identity service and Data Access Platform.
     Dap,
+    /// Blackboard Learn.
+    Blackboard,
+    /// Moodle's web services.
+    Moodle,
 }
 
 impl Lms {
@@ -76,6 +90,8 @@ impl Lms {
         match self {
             Self::Brightspace => TOKEN_PATH,
             Self::Dap => dap::TOKEN_PATH,
+            Self::Blackboard => blackboard::TOKEN_PATH,
+            Self::Moodle => moodle::TOKEN_PATH,
         }
     }
 }
@@ -101,6 +117,12 @@ pub struct MockParams {
     pub faults: Vec<Fault>,
     /// Credits that the application may spend in a minute; a call costs 10.
     pub credits_per_minute: u32,
+    /// Calls that the application may make in a day (Blackboard).
+    pub calls_per_day: u32,
+    /// What signed calls are verified with (Brightspace).
+    pub id_keys: RegisteredIdKeys,
+    /// The token that an administrator has made (Moodle).
+    pub static_token: SecretString,
     /// What an assertion's `aud` may be, besides the mock's own token URL.
     pub audiences: Vec<String>,
     /// What decides about the lives of tokens and assertions.
@@ -136,6 +158,9 @@ impl MockParams {
             faults: Vec::new(),
             token_lifetime: Duration::from_mins(30),
             credits_per_minute: 50_000,
+            calls_per_day: blackboard::CALLS_PER_DAY,
+            id_keys: RegisteredIdKeys::default(),
+            static_token: MOODLE_TOKEN.into(),
             audiences: vec![
                 "https://auth.brightspace.com/core/connect/token".to_owned(),
                 "https://api.brightspace.com/auth/token".to_owned(),
@@ -245,7 +270,8 @@ impl Mock {
         }
     }
 
-    /// Whether `text` holds a token that this mock has issued, be it dead by now: for proofs that nothing leaks.
+    /// Whether `text` holds a token that this mock has issued, be it dead by now, or one of the last thousand signatures that
+    /// it has accepted: for proofs that nothing leaks.
     #[must_use]
     pub fn finds_token_in(&self, text: &str) -> bool {
         self.state.store().finds_token_in(text)

@@ -1,6 +1,7 @@
 //! `bursar mock`: a simulated LMS to develop and test an application against.
 
 mod guide;
+mod id_keys;
 
 use std::{
     fs, io,
@@ -14,11 +15,14 @@ use tracing::{Level, subscriber::SetGlobalDefaultError};
 use tracing_subscriber::filter::Targets;
 use url::Url;
 
-use self::guide::Guide;
+use self::{guide::Guide, id_keys::IdKeyArgs};
 use super::{Exit, Surroundings, output, signals};
 use crate::{
     causes::with_causes,
-    mock::{Fault, KeySet, KeySetError, KeySource, Lms, Mock, MockParams, RegisteredClient},
+    mock::{
+        Fault, KeySet, KeySetError, KeySource, Lms, MOODLE_TOKEN, Mock, MockParams,
+        RegisteredClient,
+    },
     scope::{Scope, ScopeSet},
     telemetry::{self, LogFormat, LogParams, Logs},
 };
@@ -31,8 +35,10 @@ const SCOPES: &str = "users:own_profile:read users:userdata:read enrollment:own_
 const BRIGHTSPACE_LIFETIME: Duration = Duration::from_mins(30);
 const DAP_LIFETIME: Duration = Duration::from_secs(3599);
 
-/// The identity service of Instructure knows clients by a secret; this one is worth nothing and so may be known.
-const DAP_SECRET: &str = "bursar-mock-secret";
+const BLACKBOARD_LIFETIME: Duration = Duration::from_hours(1);
+
+/// These systems know clients by a secret; this one is worth nothing and so may be known.
+const SECRET: &str = "bursar-mock-secret";
 
 /// Run a simulated LMS with its authorization server, on this machine only
 ///
@@ -42,7 +48,8 @@ const DAP_SECRET: &str = "bursar-mock-secret";
 /// that you can see how your application takes it.
 ///
 /// dap is Instructure's identity service and query API: tables, jobs, and objects on another origin, behind
-/// pre-signed URLs.
+/// pre-signed URLs. blackboard hands the same token out again until it expires. moodle has one path and answers
+/// errors with status 200.
 ///
 /// What goes wrong is ordered with --fault, or while it runs by POST /mock/faults on the control address; GET
 /// /mock/requests there shows what arrived. docs/reference/mock.md lists the faults.
@@ -52,6 +59,7 @@ const DAP_SECRET: &str = "bursar-mock-secret";
   bursar mock --token-lifetime 20s                 tokens that die young: watch them being renewed
   bursar mock --client-id app --client-secret s    client_secret_basic instead of a key
   bursar mock --lms dap                            Instructure's query API
+  bursar mock --clock-skew 10m                     signed calls are out of range until the skew is learned
   bursar mock --fault on=token,fault=status,status=503,times=3
                                                    the first three token requests fail")]
 pub(super) struct MockArgs {
@@ -94,6 +102,11 @@ pub(super) struct MockArgs {
     /// Count no calls against the LMS's limits
     #[arg(long)]
     unlimited: bool,
+    /// The token that an administrator has made (moodle)
+    #[arg(long, value_name = "TOKEN", default_value = MOODLE_TOKEN)]
+    token: String,
+    #[command(flatten)]
+    id_keys: IdKeyArgs,
     /// The scopes that it is registered for, separated by spaces (brightspace)
     #[arg(long, value_name = "SCOPES", default_value = SCOPES, value_parser = registered_scopes)]
     scopes: ScopeSet,
@@ -105,6 +118,10 @@ enum SimulatedLms {
     Brightspace,
     /// Instructure Data Access Platform
     Dap,
+    /// Blackboard Learn
+    Blackboard,
+    /// Moodle web services
+    Moodle,
 }
 
 /// Why the mock cannot run.
@@ -174,12 +191,15 @@ fn params(args: MockArgs) -> Result<MockParams, MockError> {
         None => KeySource::Url(args.jwks_url),
         Some(path) => KeySource::Set(read_keys(path)?),
     };
-    let (lms, lifetime, secret) = match args.lms {
-        SimulatedLms::Brightspace => (Lms::Brightspace, BRIGHTSPACE_LIFETIME, args.client_secret),
-        SimulatedLms::Dap => {
-            let secret = args.client_secret.unwrap_or_else(|| DAP_SECRET.to_owned());
-            (Lms::Dap, DAP_LIFETIME, Some(secret))
-        }
+    let (lms, lifetime) = match args.lms {
+        SimulatedLms::Brightspace => (Lms::Brightspace, BRIGHTSPACE_LIFETIME),
+        SimulatedLms::Dap => (Lms::Dap, DAP_LIFETIME),
+        SimulatedLms::Blackboard => (Lms::Blackboard, BLACKBOARD_LIFETIME),
+        SimulatedLms::Moodle => (Lms::Moodle, BLACKBOARD_LIFETIME),
+    };
+    let secret = match args.lms {
+        SimulatedLms::Brightspace => args.client_secret,
+        _ => Some(args.client_secret.unwrap_or_else(|| SECRET.to_owned())),
     };
     let client = RegisteredClient {
         id: args.client_id,
@@ -195,6 +215,9 @@ fn params(args: MockArgs) -> Result<MockParams, MockError> {
         faults: args.faults,
         is_unlimited: args.unlimited,
         token_lifetime: args.lifetime.unwrap_or(lifetime),
+        id_keys: args.id_keys.registered(),
+        clock: args.id_keys.clock(),
+        static_token: args.token.into(),
         ..MockParams::new(client)
     })
 }
@@ -297,7 +320,8 @@ mod tests {
             ["--scopes", " "],
             ["--control", "0.0.0.0:9401"],
             ["--fault", "on=token,fault=explode"],
-            ["--lms", "moodle"],
+            ["--lms", "schoology"],
+            ["--clock-skew", "soon"],
         ] {
             assert!(parse(&refused).is_err(), "{refused:?}");
         }
@@ -336,6 +360,7 @@ mod tests {
         for (more, scopes) in [
             (vec![], 5),
             (vec!["--lms", "dap"], 4),
+            (vec!["--lms", "blackboard"], 1),
             (vec!["--client-secret", "s3cr3t", "--client-id", "a\"b"], 5),
         ] {
             let arguments: Vec<&str> = FREE.into_iter().chain(more).collect();

@@ -9,9 +9,10 @@ use super::{
     catalogue::Matched,
     record::bearer,
     reply, resources, scopes,
+    signature::{self, Signatory},
     store::{Budget, REQUEST_COST, State},
 };
-use crate::scope::ScopeSet;
+use crate::{clock::Moment, scope::ScopeSet};
 
 const PREFIX: &str = "/d2l/api/";
 
@@ -28,6 +29,14 @@ const REMAINING: HeaderName = HeaderName::from_static("x-rate-limit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-rate-limit-reset");
 const COST: HeaderName = HeaderName::from_static("x-request-cost");
 
+/// Who calls.
+enum Caller {
+    /// Somebody with a token, and what it grants.
+    Token(ScopeSet),
+    /// Somebody who has signed: scopes are no matter then, roles are.
+    Signed(Signatory),
+}
+
 /// Answers an API call.
 pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let now = state.clock.now();
@@ -35,32 +44,60 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Respons
         true => u32::MAX,
         false => state.credits_per_minute,
     };
-    let granted = bearer(request.headers()).and_then(|token| state.store().granted(token, now));
-    let Some(granted) = granted else {
-        let budget = state.store().budget(limit, now);
-        return with_budget(unauthorized(), budget);
+    let caller = match caller(state, &request, now) {
+        Ok(caller) => caller,
+        Err(refused) => {
+            let budget = state.store().budget(limit, now);
+            return with_budget(*refused, budget);
+        }
     };
     let spent = state.store().spend(limit, now);
     match spent {
-        Ok(budget) => with_budget(authorize(state, request, &granted).await, budget),
+        Ok(budget) => with_budget(authorize(state, request, &caller).await, budget),
         Err(budget) => throttled(budget),
     }
+}
+
+fn caller(
+    state: &State,
+    request: &Request<Incoming>,
+    now: Moment,
+) -> Result<Caller, Box<Response<Full<Bytes>>>> {
+    let token = bearer(request.headers());
+    if signature::is_signed(request.uri()) {
+        let signed = match token {
+            None => signature::verify(state, request.method(), request.uri(), now),
+            // Which of the two is meant?
+            Some(_) => Err(signature::Refusal::InvalidToken),
+        };
+        return signed
+            .map(Caller::Signed)
+            .map_err(|refusal| Box::new(refusal.into_response()));
+    }
+    let granted = token.and_then(|token| state.store().granted(token, now));
+    granted
+        .map(Caller::Token)
+        .ok_or_else(|| Box::new(unauthorized()))
 }
 
 async fn authorize(
     state: &State,
     request: Request<Incoming>,
-    granted: &ScopeSet,
+    caller: &Caller,
 ) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     if !starts_with_ignoring_case(path, PREFIX) {
         return not_found();
     }
     let Some(matched) = state.catalogue.find(request.method(), path) else {
-        return unlisted(state, &request, granted);
+        return unlisted(state, &request, caller);
     };
-    if !matched.route.required.is_met_by(granted) {
-        return insufficient_scope();
+    match caller {
+        Caller::Token(granted) if !matched.route.required.is_met_by(granted) => {
+            return insufficient_scope();
+        }
+        Caller::Signed(Signatory::Anonymous) => return forbidden(),
+        Caller::Token(_) | Caller::Signed(Signatory::User) => {}
     }
     if let Some(refused) = staged_refusal(&matched) {
         return refused;
@@ -73,18 +110,18 @@ async fn authorize(
 }
 
 /// A path that the table does not list.
-fn unlisted(
-    state: &State,
-    request: &Request<Incoming>,
-    granted: &ScopeSet,
-) -> Response<Full<Bytes>> {
+fn unlisted(state: &State, request: &Request<Incoming>, caller: &Caller) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     if state.catalogue.knows(path) {
         // Another method is served there: nothing that a scope could open.
         return not_found();
     }
-    if !scopes::cover(granted, FALLBACK_SCOPE) {
-        return insufficient_scope();
+    match caller {
+        Caller::Token(granted) if !scopes::cover(granted, FALLBACK_SCOPE) => {
+            return insufficient_scope();
+        }
+        Caller::Signed(Signatory::Anonymous) if !resources::is_open(path) => return forbidden(),
+        Caller::Token(_) | Caller::Signed(_) => {}
     }
     resources::unlisted(request.method(), path).unwrap_or_else(not_found)
 }

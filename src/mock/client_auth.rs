@@ -39,9 +39,9 @@ pub(super) async fn authenticate(
             "more than one way of client authentication",
         )),
         (Some(pair), None) => check_secret(state, pair),
-        (None, Some(_)) if state.lms == Lms::Dap => Err(Refusal::new(
+        (None, Some(_)) if state.lms != Lms::Brightspace => Err(Refusal::new(
             "invalid_client",
-            "the identity service takes the Authorization field only",
+            "this token endpoint takes the Authorization field only",
         )),
         (None, Some(assertion)) => check_assertion(state, assertion, form).await,
         (None, None) => Err(Refusal::new(
@@ -64,10 +64,8 @@ fn check_secret(state: &State, field: &HeaderValue) -> Result<(), Refusal> {
         _ => Err(Refusal::new(
             "invalid_client",
             match state.lms {
-                Lms::Brightspace => {
-                    "client id or secret is wrong (both are form-encoded before base64)"
-                }
                 Lms::Dap => "client id or secret is wrong (neither is form-encoded before base64)",
+                _ => "client id or secret is wrong (both are form-encoded before base64)",
             },
         )
         .with_challenge()),
@@ -83,8 +81,8 @@ fn basic_pair(field: &HeaderValue, lms: Lms) -> Option<(String, String)> {
     let pair = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
     let (id, secret) = pair.split_once(':')?;
     match lms {
-        Lms::Brightspace => Some((form_decode(id)?, form_decode(secret)?)),
         Lms::Dap => Some((id.to_owned(), secret.to_owned())),
+        _ => Some((form_decode(id)?, form_decode(secret)?)),
     }
 }
 

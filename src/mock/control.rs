@@ -25,7 +25,7 @@ impl Control {
         self.state.store().set_next_lifetime(lifetime);
     }
 
-    /// Makes every token so far invalid: the next call with one gets the LMS's 401.
+    /// Makes every token so far invalid, and the user's ID key: the next call with one gets the LMS's refusal.
     pub fn revoke_tokens(&self) {
         self.state.store().revoke_tokens();
     }

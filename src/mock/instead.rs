@@ -1,7 +1,7 @@
 //! What a fault answers in place of the service.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use serde_json::json;
 
@@ -19,6 +19,7 @@ const OVERSIZE: usize = 1024 * 1024;
 pub(super) fn instead(
     state: &State,
     place: Place,
+    uri: &Uri,
     effect: &Effect,
 ) -> Option<Response<Full<Bytes>>> {
     let json = "application/json";
@@ -56,7 +57,7 @@ pub(super) fn instead(
             let body = json!({ "error": error, "error_description": "a fault of bursar mock" });
             reply::json(status, json, &body)
         }
-        Effect::Unauthorized => endpoints::unauthorized(state.lms),
+        Effect::Unauthorized => endpoints::unauthorized(state.lms, uri),
         Effect::Forbidden => endpoints::forbidden(state.lms),
         Effect::None
         | Effect::Hang

@@ -10,6 +10,9 @@ use super::fault::Place;
 /// The oldest make room beyond this number.
 const MAX_RECORDS: usize = 1_000;
 
+/// Parameters whose values are as good as a token.
+const SECRET_PARAMETERS: [&str; 3] = ["x_c", "x_d", "wstoken"];
+
 /// One request.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Record {
@@ -84,7 +87,7 @@ impl Record {
             on,
             method: method.to_string(),
             path: hidden(uri.path()),
-            query: uri.query().map(hidden),
+            query: uri.query().map(|query| hidden(&redacted(query))),
             fields: shown,
             token,
             fault,
@@ -126,6 +129,15 @@ impl Records {
     pub(super) fn all(&self) -> &VecDeque<Record> {
         &self.records
     }
+}
+
+/// The query without the values of [`SECRET_PARAMETERS`].
+fn redacted(query: &str) -> String {
+    let parts = query.split('&').map(|part| match part.split_once('=') {
+        Some((name, _)) if SECRET_PARAMETERS.contains(&name) => format!("{name}=[redacted]"),
+        _ => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("&")
 }
 
 /// The token of a request.

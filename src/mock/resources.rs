@@ -18,8 +18,8 @@ use super::{
 pub(super) const MAX_BODY: usize = 64 * 1024;
 
 /// Where paging begins and how far it goes.
-const USERS: std::ops::RangeInclusive<u64> = 1001..=1045;
-const COURSES: [(u64, &str); 3] = [
+pub(super) const USERS: std::ops::RangeInclusive<u64> = 1001..=1045;
+pub(super) const COURSES: [(u64, &str); 3] = [
     (6607, "Introduction to Botany"),
     (6608, "Marine Biology"),
     (6609, "Statistics for Naturalists"),
@@ -108,6 +108,16 @@ pub(super) fn unlisted(method: &Method, path: &str) -> Option<Response<Full<Byte
         }))),
         _ => None,
     }
+}
+
+/// Whether the LMS tells it to everybody: which versions there are.
+pub(super) fn is_open(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    matches!(
+        *segments.as_slice(),
+        ["d2l", "api", "versions"] | ["d2l", "api", _, "versions"]
+    )
 }
 
 /// Where a reader of a long list stands.
@@ -230,7 +240,7 @@ fn classlist_user(id: u64) -> Value {
     })
 }
 
-fn name(id: u64) -> (&'static str, &'static str) {
+pub(super) fn name(id: u64) -> (&'static str, &'static str) {
     let pick = |names: &[&'static str]| {
         let index = usize::try_from(id).unwrap_or(0) % names.len().max(1);
         names.get(index).copied().unwrap_or_default()
@@ -238,7 +248,7 @@ fn name(id: u64) -> (&'static str, &'static str) {
     (pick(&FIRST_NAMES), pick(&LAST_NAMES))
 }
 
-fn email(id: u64) -> String {
+pub(super) fn email(id: u64) -> String {
     format!("student.{id}@example.edu")
 }
 

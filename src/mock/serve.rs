@@ -1,9 +1,14 @@
 //! Connections, and what becomes of a request: the fault that it meets, the answer, the note of both.
 
-use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
-use http::{HeaderName, Request, Response, header};
+use http::{HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -136,14 +141,15 @@ async fn exchange(
         _ => {}
     }
 
-    let credential = request.headers().get(header::AUTHORIZATION).cloned();
-    let (mut response, violation) = match instead(state, place, &effect) {
+    let credential = credential(&request);
+    let (mut response, violation) = match instead(state, place, request.uri(), &effect) {
         Some(response) => (response, None),
         None => endpoints::answer(state, place, request, &effect).await,
     };
     if let (Effect::EchoToken, Some(credential)) = (&effect, credential) {
         response.headers_mut().insert(ECHO, credential);
     }
+    response.headers_mut().insert(header::DATE, date(state));
     let status = response.status();
     state.count(|counters| {
         match place {
@@ -166,6 +172,19 @@ async fn exchange(
         Effect::CloseMidBody => cut(response).await.map(BodyExt::boxed),
         _ => whole_response(response),
     })
+}
+
+/// The time as the LMS has it, be it wrong.
+fn date(state: &State) -> HeaderValue {
+    let now = SystemTime::UNIX_EPOCH.checked_add(state.clock.now().wall);
+    let text = httpdate::fmt_http_date(now.unwrap_or(SystemTime::UNIX_EPOCH));
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// What a request shows: the field, or else the query, which is where signatures and the tokens of some LMSs are.
+fn credential<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let field = request.headers().get(header::AUTHORIZATION).cloned();
+    field.or_else(|| HeaderValue::from_str(request.uri().query()?).ok())
 }
 
 fn whole(body: Full<Bytes>) -> AnyBody {

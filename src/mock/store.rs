@@ -13,18 +13,20 @@ use tokio::sync::watch;
 
 use super::{
     Lms, MockParams,
+    allowance::Allowance,
     catalogue::Catalogue,
     counters::Counters,
     fault::Faults,
     keys::Keys,
     record::{Records, Tokens},
+    signature::RegisteredIdKeys,
     warehouse::Warehouse,
 };
 use crate::{
     clock::{Clock, Moment},
     random,
     scope::ScopeSet,
-    secret::SecretString,
+    secret::{ExposeSecret, SecretString},
 };
 
 /// What one API call costs, in credits.
@@ -33,9 +35,15 @@ pub(super) const REQUEST_COST: u32 = 10;
 /// The budget is counted per minute.
 const WINDOW: Duration = Duration::from_mins(1);
 
+/// Signatures and keys beyond this number are no longer looked for.
+const MAX_SECRETS: usize = 1_000;
+
 /// When there are more tokens than this, the dead ones are forgotten. Until then they are kept, so that
 /// [`Store::finds_token_in`] knows them.
 const MAX_TOKENS: usize = 1_000;
+
+/// How long a token lives that an administrator has made.
+const STATIC_LIFETIME: Duration = Duration::from_hours(12 * 7 * 24);
 
 /// Grades beyond this number push out the oldest: a long-lived mock must not grow for ever.
 const MAX_GRADES: usize = 10_000;
@@ -54,6 +62,9 @@ pub(super) struct State {
     pub(super) audiences: Vec<String>,
     pub(super) lifetime: Duration,
     pub(super) credits_per_minute: u32,
+    pub(super) calls_per_day: u32,
+    pub(super) id_keys: RegisteredIdKeys,
+    pub(super) static_token: SecretString,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) keys: Keys,
     pub(super) catalogue: Catalogue,
@@ -66,12 +77,16 @@ pub(super) struct State {
     faults: Mutex<Faults>,
     records: Mutex<Records>,
     warehouse: Mutex<Warehouse>,
+    day: Mutex<Allowance>,
 }
 
 /// What changes with each request.
 pub(super) struct Store {
     tokens: HashMap<String, Issued>,
     issued: u64,
+    user_key: UserKey,
+    /// Signatures that were accepted and keys that were handed out, the oldest first.
+    secrets: VecDeque<String>,
     /// Of the next token, instead of the usual one.
     next_lifetime: Option<Duration>,
     used_assertions: HashMap<String, Duration>,
@@ -88,6 +103,17 @@ struct Issued {
     granted: ScopeSet,
     expires: Moment,
     revoked: bool,
+}
+
+/// The user's key for ID-key calls.
+#[derive(Clone, Debug)]
+enum UserKey {
+    /// The one of the registration.
+    Registered,
+    /// Since then one that a person has consented to.
+    Issued(SecretString),
+    /// None counts.
+    Revoked,
 }
 
 /// Org unit, grade object and user.
@@ -112,6 +138,16 @@ impl State {
         for fault in params.faults {
             faults.add(fault);
         }
+        let mut store = Store::new();
+        if params.lms == Lms::Moodle {
+            let now = params.clock.now();
+            store.issue(
+                params.static_token.expose_secret().to_owned(),
+                params.client.scopes.clone(),
+                now.after(STATIC_LIFETIME),
+                now,
+            );
+        }
         Self {
             lms: params.lms,
             address,
@@ -123,16 +159,20 @@ impl State {
             audiences: params.audiences,
             lifetime: params.token_lifetime,
             credits_per_minute: params.credits_per_minute,
+            calls_per_day: params.calls_per_day,
+            id_keys: params.id_keys,
+            static_token: params.static_token,
             clock: params.clock,
             keys: Keys::new(params.client.keys),
             catalogue: Catalogue::new(),
             token_key: EncodingKey::from_secret(&token_key),
             gates: watch::Sender::new(0),
             counters: watch::Sender::new(Counters::default()),
-            store: Mutex::new(Store::new()),
+            store: Mutex::new(store),
             faults: Mutex::new(faults),
             records: Mutex::default(),
             warehouse: Mutex::default(),
+            day: Mutex::new(Allowance::per(Duration::from_hours(24))),
         }
     }
 
@@ -167,6 +207,11 @@ impl State {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What has been spent of the calls of a day.
+    pub(super) fn day(&self) -> MutexGuard<'_, Allowance> {
+        self.day.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn count(&self, change: impl FnOnce(&mut Counters)) {
         self.counters.send_modify(change);
     }
@@ -177,6 +222,8 @@ impl Store {
         Self {
             tokens: HashMap::new(),
             issued: 0,
+            user_key: UserKey::Registered,
+            secrets: VecDeque::new(),
             next_lifetime: None,
             used_assertions: HashMap::new(),
             grades: BTreeMap::new(),
@@ -209,6 +256,42 @@ impl Store {
             .map(|issued| issued.granted.clone())
     }
 
+    /// The token that was issued last, if it lives, and how long still.
+    pub(super) fn newest(&self, now: Moment) -> Option<(String, Duration)> {
+        let mut issued = self.tokens.iter();
+        let (token, newest) = issued.find(|(_, issued)| issued.number == self.issued)?;
+        let remaining = newest.expires.remaining(now);
+        newest.is_alive(now).then(|| (token.clone(), remaining))
+    }
+
+    /// The user's key that counts now; `registered` is the one of the registration.
+    pub(super) fn user_key(&self, registered: &SecretString) -> Option<SecretString> {
+        match &self.user_key {
+            UserKey::Registered => Some(registered.clone()),
+            UserKey::Issued(key) => Some(key.clone()),
+            UserKey::Revoked => None,
+        }
+    }
+
+    /// The user's key for whom a person consents to: the one that counts, or a new one.
+    pub(super) fn consent(&mut self, registered: &SecretString) -> SecretString {
+        let key = self.user_key(registered).unwrap_or_else(|| {
+            let key = SecretString::from(random::id128());
+            self.user_key = UserKey::Issued(key.clone());
+            key
+        });
+        self.remember_secret(key.expose_secret().to_owned());
+        key
+    }
+
+    /// From now on [`finds_token_in`](Self::finds_token_in) knows it.
+    pub(super) fn remember_secret(&mut self, secret: String) {
+        if self.secrets.len() >= MAX_SECRETS {
+            self.secrets.pop_front();
+        }
+        self.secrets.push_back(secret);
+    }
+
     pub(super) fn set_next_lifetime(&mut self, lifetime: Duration) {
         self.next_lifetime = Some(lifetime);
     }
@@ -221,10 +304,12 @@ impl Store {
         for issued in self.tokens.values_mut() {
             issued.revoked = true;
         }
+        self.user_key = UserKey::Revoked;
     }
 
     pub(super) fn finds_token_in(&self, text: &str) -> bool {
-        self.tokens.keys().any(|token| text.contains(token))
+        let mut secrets = self.tokens.keys().chain(&self.secrets);
+        secrets.any(|secret| text.contains(secret))
     }
 
     /// Marks an assertion as used until it expires (RFC 7523 section 3, point 7); `false`: it was used before.

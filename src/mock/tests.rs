@@ -1,7 +1,10 @@
 //! The mock as its peers see it: real requests over real sockets.
 
+mod blackboard;
 mod dap;
 mod faults;
+mod id_keys;
+mod moodle;
 
 use std::{convert::Infallible, time::Duration};
 

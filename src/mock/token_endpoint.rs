@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, Header, encode};
 use serde_json::{Value, json};
 
 use super::{
-    Lms,
+    Lms, blackboard,
     client_auth::{Form, authenticate},
     dap,
     fault::Effect,
@@ -36,6 +36,7 @@ pub(super) async fn answer(
 ) -> Response<Full<Bytes>> {
     pass_gates(state).await;
     let mut response = match grant(state, request).await {
+        Ok(granted) if state.lms == Lms::Blackboard => blackboard::issue(state, granted, effect),
         Ok(granted) => issue(state, granted, effect),
         Err(refusal) => {
             tracing::info!(error = refusal.error, "{}", refusal.description);
@@ -74,8 +75,8 @@ async fn grant(state: &State, request: Request<Incoming>) -> Result<ScopeSet, Re
     }
     authenticate(state, &head.headers, &form).await?;
 
-    // The identity service of Instructure knows no scopes.
-    let asked = form.get("scope").filter(|_| state.lms != Lms::Dap);
+    // Neither the identity service of Instructure nor Blackboard's two-legged grant knows scopes.
+    let asked = form.get("scope").filter(|_| state.lms == Lms::Brightspace);
     let Some(asked) = asked else {
         return Ok(state.registered.clone());
     };
@@ -137,8 +138,8 @@ fn issue(state: &State, granted: ScopeSet, effect: &Effect) -> Response<Full<Byt
         _ => granted,
     };
     let (token_type, scope) = match state.lms {
-        Lms::Brightspace => ("Bearer", granted.to_string()),
         Lms::Dap => ("bearer", dap::SCOPE_TEXT.to_owned()),
+        _ => ("Bearer", granted.to_string()),
     };
     let now = state.clock.now();
     let claims = json!({
@@ -162,15 +163,20 @@ fn issue(state: &State, granted: ScopeSet, effect: &Effect) -> Response<Full<Byt
         "expires_in": lifetime.as_secs(),
         "scope": scope,
     });
-    if let (Effect::ExpiresIn(stated), Value::Object(answer)) = (effect, &mut answer) {
-        match stated {
-            Some(stated) => answer.insert("expires_in".to_owned(), stated.clone()),
-            None => answer.remove("expires_in"),
-        };
-    }
+    misstate(&mut answer, effect);
     state
         .store()
         .issue(token, granted, now.after(lifetime), now);
     state.count(|counters| counters.tokens_issued += 1);
     reply::json(StatusCode::OK, "application/json", &answer)
+}
+
+/// Lets [`Effect::ExpiresIn`] happen to a successful answer.
+pub(super) fn misstate(answer: &mut Value, effect: &Effect) {
+    if let (Effect::ExpiresIn(stated), Value::Object(answer)) = (effect, answer) {
+        match stated {
+            Some(stated) => answer.insert("expires_in".to_owned(), stated.clone()),
+            None => answer.remove("expires_in"),
+        };
+    }
 }

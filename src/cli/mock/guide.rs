@@ -1,6 +1,6 @@
 //! What `bursar mock` prints: the `bursar.toml` that goes with it.
 
-use super::{DAP_SECRET, MockArgs, SimulatedLms};
+use super::{MockArgs, SECRET, SimulatedLms};
 use crate::{
     mock::Mock,
     scope::{Scope, ScopeSet},
@@ -14,6 +14,9 @@ const DAP_SCOPES: [&str; 4] = [
     "dap:objects:read",
 ];
 
+/// A name of one's own: Blackboard is not sent any.
+const BLACKBOARD_SCOPE: &str = "users:read";
+
 /// What a person needs in order to use the mock.
 pub(super) struct Guide {
     lms: SimulatedLms,
@@ -21,6 +24,7 @@ pub(super) struct Guide {
     with_secret: bool,
     keys: String,
     scopes: ScopeSet,
+    token: String,
 }
 
 impl Guide {
@@ -34,6 +38,7 @@ impl Guide {
                 Some(path) => path.display().to_string(),
             },
             scopes: args.scopes.clone(),
+            token: args.token.clone(),
         }
     }
 
@@ -45,11 +50,15 @@ impl Guide {
                 "/d2l/api/lp/1.49/users/whoami",
             ),
             SimulatedLms::Dap => ("Instructure DAP", self.dap(mock), "/dap/query/canvas/table"),
+            SimulatedLms::Blackboard => (
+                "Blackboard Learn",
+                self.blackboard(mock),
+                "/learn/api/public/v1/users",
+            ),
+            SimulatedLms::Moodle => return self.moodle(mock),
         };
         let origin = mock.origin();
-        let control = mock.control_address().map_or_else(String::new, |address| {
-            format!("curl -s http://{address}/mock/requests          # what arrived; docs/reference/mock.md\n")
-        });
+        let control = Self::control(mock);
         format!(
             "A simulated {name} listens on {origin}. For bursar.toml:\n\
              \n\
@@ -62,6 +71,12 @@ impl Guide {
              \n\
              Ctrl-C ends it. Requests are logged below."
         )
+    }
+
+    fn control(mock: &Mock) -> String {
+        mock.control_address().map_or_else(String::new, |address| {
+            format!("curl -s http://{address}/mock/requests          # what arrived; docs/reference/mock.md\n")
+        })
     }
 
     fn brightspace(&self, mock: &Mock) -> String {
@@ -81,12 +96,48 @@ impl Guide {
     }
 
     fn dap(&self, mock: &Mock) -> String {
-        let authentication = if self.with_secret {
+        configuration("instructure", self, mock, &self.secret(), &DAP_SCOPES)
+    }
+
+    fn blackboard(&self, mock: &Mock) -> String {
+        let scopes = [BLACKBOARD_SCOPE];
+        let configuration = configuration("blackboard", self, mock, &self.secret(), &scopes);
+        format!(
+            "{configuration}\n\
+             [[upstreams.lms.routes]]\n\
+             name    = \"users\"\n\
+             methods = [\"GET\"]\n\
+             path    = \"/learn/api/public/{{version}}/users/{{*rest}}\"\n\
+             scopes  = [\"{BLACKBOARD_SCOPE}\"]\n\
+             \n\
+             [[upstreams.lms.routes]]\n\
+             name    = \"user-list\"\n\
+             methods = [\"GET\"]\n\
+             path    = \"/learn/api/public/{{version}}/users\"\n\
+             scopes  = [\"{BLACKBOARD_SCOPE}\"]\n"
+        )
+    }
+
+    fn moodle(&self, mock: &Mock) -> String {
+        let (origin, control) = (mock.origin(), Self::control(mock));
+        format!(
+            "A simulated Moodle listens on {origin}. Its service takes the token that --token says:\n\
+             \n\
+             curl -s {origin}/webservice/rest/server.php -d moodlewsrestformat=json -d wsfunction=core_course_get_courses \\\n\
+             \x20    -d wstoken={}\n\
+             {control}\
+             \n\
+             Ctrl-C ends it. Requests are logged below.",
+            self.token
+        )
+    }
+
+    fn secret(&self) -> String {
+        if self.with_secret {
             "client_secret_file = \"secret.txt\"   # holds what --client-secret says".to_owned()
         } else {
-            format!("client_secret      = \"{DAP_SECRET}\"")
-        };
-        configuration("instructure", self, mock, &authentication, &DAP_SCOPES)
+            format!("client_secret      = \"{SECRET}\"")
+        }
     }
 }
 
@@ -103,6 +154,7 @@ fn configuration(
     let catalogue = match guide.lms {
         SimulatedLms::Brightspace => "brightspace",
         SimulatedLms::Dap => "dap",
+        SimulatedLms::Blackboard | SimulatedLms::Moodle => "none",
     };
     let (origin, token_url) = (mock.origin(), mock.token_url());
     format!(
