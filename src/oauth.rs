@@ -186,6 +186,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// Local minus server, in seconds, from the answer's `Date`.
     pub skew_seconds: Option<f64>,
+    /// Whether a byte of the token request may have left. Where none did, nothing that it held is spent.
+    pub is_sent: bool,
 }
 
 /// What happened to a token request. Texts never hold a byte of the answer.
@@ -348,6 +350,10 @@ impl From<Cause> for Failure {
     /// A failure without an answer that could say more.
     fn from(cause: Cause) -> Self {
         Self {
+            is_sent: !matches!(
+                cause,
+                Cause::NotSent(_) | Cause::LoginNeeded(_) | Cause::Store(_)
+            ),
             cause,
             retry_after: None,
             skew_seconds: None,

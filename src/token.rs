@@ -32,6 +32,7 @@ pub mod gauges;
 pub mod generation;
 pub mod issuer;
 pub mod journal;
+pub mod login;
 pub mod metrics;
 pub mod pool;
 pub mod skew;

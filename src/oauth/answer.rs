@@ -52,6 +52,7 @@ pub(super) fn read(
             cause,
             retry_after: fields::retry_after(headers, received, skew_seconds),
             skew_seconds,
+            is_sent: true,
         }),
     }
 }
@@ -204,7 +205,12 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Cause {
     if waiting_helps {
         return Cause::Throttled(status.as_u16());
     }
-    let has_code = status.is_client_error() || status.is_server_error();
+    // The word of a gateway: whether the AS has seen the request, and what it made of it, nobody knows.
+    let is_gateway = matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT
+    );
+    let has_code = (status.is_client_error() || status.is_server_error()) && !is_gateway;
     match error_code(headers, body) {
         Some(code) if has_code => {
             let cause = Cause::Rejected(code);

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::{
     Answer, Cause, ClientParams, Failure, LoginGrant, TokenRequest, TokenSource, Unreachable,
     answer, client_auth, grant,
-    transport::{ExchangeError, Transport, read_body},
+    transport::{ExchangeError, Progress, Transport, read_body},
 };
 use crate::{clock::Moment, scope::ScopeSet};
 
@@ -85,14 +85,20 @@ impl TokenEndpoint {
 
     async fn exchange(
         &self,
-        request: Request<Full<Bytes>>,
+        mut request: Request<Full<Bytes>>,
         now: Moment,
     ) -> Result<Answer, Failure> {
+        let progress = Progress::default();
+        request.extensions_mut().insert(progress.clone());
         let span =
             tracing::info_span!("token_request", endpoint = %self.params.dialer.origin.authority());
         async {
             let sent = Instant::now();
-            let response = self.service.clone().oneshot(request).await?;
+            let response = self.service.clone().oneshot(request).await;
+            let response = response.map_err(|cause| Failure {
+                is_sent: !progress.is_dialing(),
+                ..cause.into()
+            })?;
             let received = now.after(sent.elapsed());
             answer::read(&response, self.params.scope_source, now, received)
         }

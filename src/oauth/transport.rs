@@ -6,6 +6,10 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -27,6 +31,10 @@ const MAX_HEAD: usize = 64 * 1024;
 /// The largest body that is read.
 const MAX_BODY: usize = 256 * 1024;
 
+/// How far an exchange has come, for who put it into the request's extensions.
+#[derive(Clone, Default)]
+pub(super) struct Progress(Arc<AtomicBool>);
+
 /// Dials, sends, and answers with the head; the body follows.
 #[derive(Clone)]
 pub(super) struct Transport {
@@ -47,6 +55,17 @@ pub(super) enum ExchangeError {
 impl Transport {
     pub(super) const fn new(dialer: Dialer) -> Self {
         Self { dialer }
+    }
+}
+
+impl Progress {
+    /// Whether it ended while there was no connection yet: then not a byte of the request has left.
+    pub(super) fn is_dialing(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set_dialing(&self, is_dialing: bool) {
+        self.0.store(is_dialing, Ordering::Release);
     }
 }
 
@@ -90,7 +109,11 @@ async fn exchange(
     dialer: Dialer,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<ConnectionBody>, ExchangeError> {
+    let progress = request.extensions().get().cloned();
+    let progress: Progress = progress.unwrap_or_default();
+    progress.set_dialing(true);
     let (stream, _) = dialer.dial(Offer::Http1).await?;
+    progress.set_dialing(false);
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .handshake(TokioIo::new(stream))

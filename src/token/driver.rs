@@ -212,17 +212,12 @@ impl<S: TokenSource> Driver<S> {
     async fn request(&self, supply: &Supply<S>, request: TokenRequest) -> Result<Answer, Failure> {
         let source = Arc::clone(&supply.source);
         let request = tokio::spawn(async move { source.request(request).await });
-        let failed = |cause| Failure {
-            cause,
-            retry_after: None,
-            skew_seconds: None,
-        };
         match timeout(supply.limit, AbortOnDropHandle::new(request)).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_panic)) => Err(failed(Cause::InvalidResponse(
+            Ok(Err(_panic)) => Err(Failure::from(Cause::InvalidResponse(
                 "bursar failed to read it; please report this",
             ))),
-            Err(_elapsed) => Err(failed(Cause::Timeout(supply.limit))),
+            Err(_elapsed) => Err(Failure::from(Cause::Timeout(supply.limit))),
         }
     }
 

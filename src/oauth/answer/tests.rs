@@ -342,6 +342,14 @@ fn a_broken_server_does_not_park_the_client() {
 }
 
 #[test]
+fn a_gateway_does_not_speak_for_the_authorization_server() {
+    for status in [502, 504] {
+        let cause = cause(&response(status, r#"{"error":"server_error"}"#));
+        assert_eq!(cause, Cause::Status(status));
+    }
+}
+
+#[test]
 fn throttling_is_429_or_503_with_a_time_to_wait() {
     let rejected = r#"{"error":"invalid_client"}"#;
     assert_eq!(cause(&response(429, rejected)), Cause::Throttled(429));

@@ -331,6 +331,47 @@ async fn answers_that_are_no_token_answers_are_invalid() {
 }
 
 #[tokio::test]
+async fn it_is_known_whether_a_request_can_have_been_seen() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    let refused = ask(&TokenEndpoint::new(params(basic(), port))).await;
+    assert!(!refused.unwrap_err().is_sent);
+
+    let cut_off = Peer::sending("").await;
+    let failure = ask_peer(&cut_off, Duration::from_secs(5))
+        .await
+        .unwrap_err();
+    assert_eq!(failure.cause, Cause::Unreachable(Unreachable::Reset));
+    assert!(failure.is_sent);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_never_made_has_sent_nothing_though_it_is_a_timeout() {
+    // Its queue is full: the system answers no further connection.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut others = Vec::new();
+    for _ in 0..8 {
+        let other =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        other.set_nonblocking(true).unwrap();
+        let _ = other.connect(&address);
+        others.push(other);
+    }
+    let port = address.as_socket().unwrap().port();
+    let mut params = params(basic(), port);
+    params.timeout = Duration::from_millis(200);
+    params.dialer.timeout = params.timeout;
+    let failure = ask(&TokenEndpoint::new(params)).await.unwrap_err();
+    assert_eq!(failure.cause, Cause::Timeout(Duration::from_millis(200)));
+    assert!(!failure.is_sent);
+}
+
+#[tokio::test]
 async fn a_redirect_is_an_answer_and_is_not_followed() {
     let elsewhere = Peer::sending(json_answer(TOKEN)).await;
     for status in [301, 302, 303, 307, 308] {

@@ -120,6 +120,7 @@ impl Script {
             cause,
             retry_after,
             skew_seconds: None,
+            is_sent: true,
         };
         let hour = Some(Duration::from_secs(3_600));
         match step {

@@ -32,6 +32,7 @@ fn failure(cause: Cause) -> Result<Answer, Failure> {
         cause,
         retry_after: None,
         skew_seconds: None,
+        is_sent: true,
     })
 }
 
