@@ -132,7 +132,7 @@ impl App {
             token_metrics,
         ));
         let about_upstreams = generation::describe(&config.upstreams);
-        let (upstreams, generation) = generation::open(config.upstreams, &brokers)?;
+        let (upstreams, generation) = generation::open(config.upstreams, &brokers, &[], &clock)?;
         generation.enter();
         let (mut listeners, proxy_addresses) =
             bind(&config.server, &upstreams).map_err(AppError::Listen)?;

@@ -7,12 +7,13 @@
 //! 4. `hosts` chooses the upstream; its [`policy`](crate::policy) decides.
 //! 5. `body` reads what fits into memory, so that it can be checked, and sent again.
 //! 6. The upstream's [`token::Broker`](crate::token::Broker) gives a token for the permit.
-//! 7. `headers` keeps fields that are not the LMS's business from it, and the LMS's from the application.
-//! 8. `inject` is the only place where a credential meets a request.
-//! 9. [`upstream`] sends it; `unauthorized` reads from a refusal whether the token is dead.
-//! 10. `reject` is the one table of responses that bursar makes itself.
-//! 11. `tunnel` carries what follows a 101, where `upgrade` and the route allow one.
-//! 12. `record` writes metrics and the log line when the last byte has gone, or the application has.
+//! 7. `pace` holds GETs back while the LMS asks for fewer requests, where that is wanted; `quota` reads from an answer whether it does.
+//! 8. `headers` keeps fields that are not the LMS's business from it, and the LMS's from the application.
+//! 9. `inject` is the only place where a credential meets a request.
+//! 10. [`upstream`] sends it; `unauthorized` reads from a refusal whether the token is dead.
+//! 11. `reject` is the one table of responses that bursar makes itself.
+//! 12. `tunnel` carries what follows a 101, where `upgrade` and the route allow one.
+//! 13. `record` writes metrics and the log line when the last byte has gone, or the application has.
 //!
 //! What belongs to one worker thread (`worker`) is reached through `Rc` and `Cell`: on the way of a
 //! request there is no lock.
@@ -30,9 +31,11 @@ pub mod inject;
 pub mod listener;
 pub mod metrics;
 mod observed;
+pub mod pace;
 mod preface;
 mod progress;
 mod pseudo;
+mod quota;
 mod record;
 pub mod reject;
 mod request_id;
@@ -46,6 +49,8 @@ pub mod upstream;
 mod worker;
 
 use std::{sync::Arc, time::Duration};
+
+use pace::Pacer;
 
 use crate::{
     clock::Clock,
@@ -130,6 +135,8 @@ pub struct UpstreamParams {
     pub cookies: bool,
     /// How this LMS tells a dead token from a missing permission.
     pub catalogue: Catalogue,
+    /// Whether GETs are held while it asks for fewer requests.
+    pub pace: bool,
 }
 
 /// `upstreams.NAME.http2`.
@@ -173,6 +180,8 @@ pub struct Upstream {
     /// The tokens of the routes with a credential of their own, in the order of
     /// [`Policy::route_credentials`].
     pub route_tokens: Vec<TokensOf>,
+    /// Where it is paced, its pace.
+    pub pacer: Option<Arc<Pacer>>,
 }
 
 /// The tokens of one credential of an upstream.

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use super::AppError;
 use crate::{
     admin::UpstreamAbout,
+    clock::Clock,
     config::{CredentialUse, UpstreamConfig},
     policy::Policy,
-    proxy::{TokensOf, Upstream, metrics::UpstreamLabels},
+    proxy::{TokensOf, Upstream, UpstreamParams, metrics::UpstreamLabels, pace::Pacer},
     token::{BrokerGeneration, Brokers, Credential},
 };
 
 /// The upstreams of one configuration, their brokers not yet in force. Every policy is there before the first token is asked
-/// for.
+/// for. What an LMS has said of its quota is kept from the `former` ones.
 ///
 /// # Errors
 ///
@@ -20,6 +21,8 @@ use crate::{
 pub(super) fn open(
     upstreams: Vec<UpstreamConfig>,
     brokers: &Brokers,
+    former: &[Arc<Upstream>],
+    clock: &Arc<dyn Clock>,
 ) -> Result<(Vec<Arc<Upstream>>, BrokerGeneration), AppError> {
     let policy = |upstream: &UpstreamConfig| {
         let name = &upstream.params.name;
@@ -36,6 +39,7 @@ pub(super) fn open(
     };
     let open = |(upstream, policy): (UpstreamConfig, Policy)| {
         Arc::new(Upstream {
+            pacer: pacer(&upstream.params, former, clock),
             params: upstream.params,
             policy,
             tokens: tokens_of(upstream.tokens),
@@ -50,6 +54,22 @@ pub(super) fn open(
     Ok((upstreams, generation))
 }
 
+fn pacer(
+    params: &UpstreamParams,
+    former: &[Arc<Upstream>],
+    clock: &Arc<dyn Clock>,
+) -> Option<Arc<Pacer>> {
+    if !params.pace {
+        return None;
+    }
+    let same = former.iter().find(|upstream| {
+        let other = &upstream.params;
+        other.name == params.name && other.dialer.origin == params.dialer.origin
+    });
+    let kept = same.and_then(|upstream| upstream.pacer.clone());
+    Some(kept.unwrap_or_else(|| Arc::new(Pacer::new(Arc::clone(clock)))))
+}
+
 /// What metrics need to know of the upstreams.
 pub(super) fn labels(upstreams: &[Arc<Upstream>]) -> Vec<UpstreamLabels<'_>> {
     upstreams
@@ -59,6 +79,7 @@ pub(super) fn labels(upstreams: &[Arc<Upstream>]) -> Vec<UpstreamLabels<'_>> {
             mode: upstream.policy.mode(),
             routes: upstream.policy.labels(),
             explicit: upstream.policy.explicit_labels(),
+            paces: upstream.params.pace,
         })
         .collect()
 }

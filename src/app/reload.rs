@@ -237,7 +237,12 @@ impl Reloader {
         // A key is published before it signs the first time, even if that is at once.
         let keys = SigningKeys::new(&credentials, Arc::clone(&self.clock));
         let former_keys = self.state.keys.swap(Arc::new(keys));
-        let opened = generation::open(upstreams, &self.state.brokers);
+        let opened = generation::open(
+            upstreams,
+            &self.state.brokers,
+            &self.proxy.upstreams,
+            &self.clock,
+        );
         let (upstreams, brokers) = opened.map_err(|_bug| {
             self.state.keys.store(former_keys);
             internal()

@@ -268,6 +268,8 @@ keys! {
     "upstreams.*.http_proxy": ProxyUrl, secret;
     /// Whether Cookie and Set-Cookie pass.
     "upstreams.*.cookies": bool = "false";
+    /// Whether GETs are held, for at most `response_timeout`, while the LMS asks for fewer requests (429 and the like).
+    "upstreams.*.pace": bool = "false";
     /// Plain http to a host that is not this machine. The token crosses the network unencrypted.
     "upstreams.*.allow_plain_http": bool = "false";
 

@@ -453,7 +453,7 @@ fn a_missing_file_is_78_and_says_where_bursar_looked() {
 
 #[test]
 fn keys_of_later_versions_are_unknown() {
-    for key in ["pace = true", "rewrite_links = true"] {
+    for key in ["rewrite_links = true", "placeholder_login = true"] {
         let text = SOUND.replace(
             "credential = \"lms\"",
             &format!("credential = \"lms\"\n{key}"),

@@ -20,6 +20,7 @@ use super::{
     headers,
     hosts::Directory,
     in_flight::InFlight,
+    pace::{Pacer, Turn},
     pseudo,
     record::{Record, Recorded},
     reject::Rejection,
@@ -131,15 +132,34 @@ async fn forward<'a>(
     if switches {
         upgrade::switch(&mut head.headers);
     }
+    let turn = hold(&head.method, lane, record).await;
     let outgoing = Outgoing::new(head.method, &permit, head.headers);
     let exchange = Exchange {
         lane,
         broker,
         claim: &claim,
         record,
+        clock: &*worker.proxy.clock,
     };
-    let answer = exchange.send(outgoing, upload, token).await?;
-    Ok((lane, answer))
+    let answer = exchange.send(outgoing, upload, token).await;
+    if let Some(turn) = turn {
+        turn.finish();
+    }
+    Ok((lane, answer?))
+}
+
+/// A GET stands in line while the LMS asks for fewer requests, where the upstream is paced. Should its token end meanwhile, it
+/// gets another.
+async fn hold(method: &Method, lane: &Lane, record: &mut Record) -> Option<Turn> {
+    let pacer = lane.upstream.pacer.as_ref()?;
+    if pacer.is_open() || !matches!(*method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let series = record.series().quota.pace().clone();
+    let longest = lane.upstream.params.response_timeout;
+    // Rare, and too large to make room for in every request.
+    let turn = Box::pin(Pacer::turn(pacer, longest, &series));
+    record.waiting(turn).await
 }
 
 fn decide(

@@ -8,11 +8,14 @@ use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, core::Collector,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, core::Collector,
 };
 
-use super::upstream::{UpstreamFamilies, UpstreamMetrics};
+use super::{
+    quota::{QuotaFamilies, QuotaSeries},
+    upstream::{UpstreamFamilies, UpstreamMetrics},
+};
 use crate::{
     policy::{Mode, Reason, UNMATCHED},
     scope::Scope,
@@ -51,6 +54,8 @@ pub struct UpstreamLabels<'a> {
     pub routes: &'a [Arc<str>],
     /// How many of `routes`, from the first, are of explicit routes: their series exist from the start.
     pub explicit: usize,
+    /// Whether requests are held while the LMS asks for fewer.
+    pub paces: bool,
 }
 
 /// The `decision` label of `bursar_policy_decisions_total`.
@@ -97,14 +102,13 @@ pub(super) struct UpstreamSeries {
     pub(super) overhead: Histogram,
     /// `bursar_upstream_unauthorized_total`.
     pub(super) unauthorized: IntCounter,
-    /// `bursar_upstream_throttled_total`.
-    pub(super) throttled: IntCounter,
+    /// What speaks of the LMS's quota.
+    pub(super) quota: QuotaSeries,
     name: String,
     mode: Mode,
     families: Families,
     routes: Vec<RouteSeries>,
     unmatched: RouteSeries,
-    rate_limit_remaining: OnceLock<Gauge>,
 }
 
 /// The counters of one route label, each made at its first use.
@@ -131,8 +135,7 @@ struct Families {
     scope_denials: IntCounterVec,
     mode: IntGaugeVec,
     unauthorized: IntCounterVec,
-    throttled: IntCounterVec,
-    rate_limit_remaining: GaugeVec,
+    quota: QuotaFamilies,
 }
 
 impl ProxyMetrics {
@@ -163,6 +166,7 @@ impl ProxyMetrics {
             mode: Mode::Enforce,
             routes: &[],
             explicit: 0,
+            paces: false,
         };
         Self {
             connections,
@@ -196,8 +200,7 @@ impl ProxyMetrics {
             scope_denials,
             mode,
             unauthorized,
-            throttled,
-            rate_limit_remaining,
+            quota,
         } = &self.families;
         for by_route in [requests, decisions] {
             series::retain(by_route, |labels| {
@@ -205,7 +208,7 @@ impl ProxyMetrics {
             });
         }
         let is_known = |labels: &Labels<'_>| known(labels).is_some();
-        for by_upstream in [request_bytes, response_bytes, unauthorized, throttled] {
+        for by_upstream in [request_bytes, response_bytes, unauthorized] {
             series::retain(by_upstream, is_known);
         }
         series::retain(duration, is_known);
@@ -214,7 +217,7 @@ impl ProxyMetrics {
         series::retain(mode, |labels| {
             known(labels).is_some_and(|series| series.mode.as_str() == labels.get("mode"))
         });
-        series::retain(rate_limit_remaining, is_known);
+        quota.retain(|name| self.named(name).is_some());
         series::retain(scope_denials, |labels| {
             has_credential(labels.get("credential"))
         });
@@ -249,7 +252,7 @@ impl UpstreamSeries {
             response_bytes: families.response_bytes.with_label_values(name),
             overhead: families.overhead.with_label_values(name),
             unauthorized: families.unauthorized.with_label_values(name),
-            throttled: families.throttled.with_label_values(name),
+            quota: families.quota.upstream(labels.name, labels.paces),
             name: labels.name.to_owned(),
             mode: labels.mode,
             families: families.clone(),
@@ -259,7 +262,6 @@ impl UpstreamSeries {
                 .map(|label| RouteSeries::new(Arc::clone(label)))
                 .collect(),
             unmatched: RouteSeries::new(UNMATCHED.into()),
-            rate_limit_remaining: OnceLock::new(),
         };
         for index in 0..labels.explicit.min(labels.routes.len()) {
             series.requests(Some(index), Some(StatusCode::OK));
@@ -325,17 +327,6 @@ impl UpstreamSeries {
             .scope_denials
             .with_label_values(&[credential, scope.as_str()])
             .inc();
-    }
-
-    /// Notes the last `X-Rate-Limit-Remaining`. No series exists before the LMS has sent one: 0 would
-    /// be an alarm.
-    pub(super) fn set_rate_limit_remaining(&self, left: f64) {
-        let gauge = || {
-            self.families
-                .rate_limit_remaining
-                .with_label_values(&[&self.name])
-        };
-        self.rate_limit_remaining.get_or_init(gauge).set(left);
     }
 
     fn has_route(&self, label: &str) -> bool {
@@ -434,21 +425,7 @@ impl Families {
                 "401 answers of the LMS to a token of ours.",
                 &["upstream"],
             )?,
-            throttled: counter(
-                "bursar_upstream_throttled_total",
-                "Answers by which the LMS asks for fewer requests.",
-                &["upstream"],
-            )?,
-            rate_limit_remaining: register(
-                registry,
-                GaugeVec::new(
-                    Opts::new(
-                        "bursar_upstream_rate_limit_remaining",
-                        "The last X-Rate-Limit-Remaining of the LMS.",
-                    ),
-                    &["upstream"],
-                )?,
-            )?,
+            quota: QuotaFamilies::register(registry)?,
         })
     }
 }
@@ -474,6 +451,7 @@ mod tests {
             mode: Mode::Enforce,
             routes: &routes,
             explicit: 1,
+            paces: false,
         };
         let metrics = ProxyMetrics::new(&registry, &[labels]).unwrap();
         (registry, metrics)
@@ -563,12 +541,10 @@ mod tests {
         let (registry, metrics) = metrics();
         let scope = Scope::parse("a:b:c").unwrap();
         metrics.upstream(Some(0)).scope_denied("d2l", &scope);
-        metrics.upstream(Some(0)).set_rate_limit_remaining(49_990.0);
         let text = scrape(&registry);
         assert!(
             text.contains(r#"bursar_policy_scope_denials_total{credential="d2l",scope="a:b:c"} 1"#)
         );
-        assert!(text.contains(r#"bursar_upstream_rate_limit_remaining{upstream="lms"} 49990"#));
     }
 
     #[test]

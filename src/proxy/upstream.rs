@@ -109,6 +109,7 @@ impl Shape {
             http2,
             cookies: _,
             catalogue: _,
+            pace: _,
         } = params;
         Self {
             dialer: dialer.clone(),

@@ -344,9 +344,18 @@ fn busy_bursar() -> String {
     let directory = tempfile::tempdir().unwrap();
     let key = bursar::keys::generate(bursar::keys::Algorithm::Es256).unwrap();
     let path = write_private(&directory.path().join("key.pem"), key.expose_secret());
-    let lms = Peer::start(|_| Reply::with_fields(200, &[("X-Rate-Limit-Remaining", "9")], "{}"));
+    let quota = [
+        ("X-Rate-Limit-Remaining", "9"),
+        ("X-Request-Cost", "10"),
+        ("X-Rate-Limit-Reset", "1"),
+    ];
+    let lms = Peer::start(move |_| Reply::with_fields(200, &quota, "{}"));
     let server = AuthorizationServer::start();
-    let configuration = toml(&lms, &server, Extra::default())
+    let paced = Extra {
+        upstream: "pace = true",
+        ..Extra::default()
+    };
+    let configuration = toml(&lms, &server, paced)
         .replace(
             "auth_method = \"client_secret_basic\"",
             &format!("auth_method = \"private_key_jwt\"\nprivate_key_file = {path:?}"),

@@ -38,6 +38,9 @@ mod websocket;
 /// Raw answers of the LMS.
 mod answers;
 
+/// The LMS asks for fewer requests.
+mod pace;
+
 /// Which names are ours.
 mod hosts;
 

@@ -82,6 +82,28 @@ fn a_lifetime_that_is_no_lifetime_costs_one_more_token_request_and_an_odd_one_no
     }
 }
 
+/// The mock's own 429, which has nothing but `Retry-After`: the application does not see it, and no token is asked for.
+#[test]
+fn a_get_behind_a_429_of_brightspace_is_held_and_answered() {
+    let lms = Simulated::start(Lms::Brightspace);
+    let bursar = Bursar::ready(&format!("{}pace = true\n", lms.brightspace()));
+    lms.order("on=api,fault=throttle,retry_after=1,times=1");
+    assert_eq!(bursar.get(WHOAMI).status, 429);
+    let began = tokio::time::Instant::now();
+    let answer = bursar.get(WHOAMI);
+    assert_eq!(answer.status, 200);
+    assert!(began.elapsed() >= Duration::from_millis(900));
+    // The quota as the next answer has it.
+    assert_eq!(answer.field("x-request-cost"), Some("10"));
+    let metric = |name: &str| bursar.metric(&format!("bursar_upstream_{name}"));
+    assert!((metric(r#"request_cost_total{upstream="lms"}"#) - 10.0).abs() < 0.5);
+    assert!(metric(r#"rate_limit_remaining{upstream="lms"}"#) > 0.0);
+    assert!(metric(r#"rate_limit_reset_timestamp_seconds{upstream="lms"}"#) > 1.7e9);
+    assert!((metric(r#"paced_total{outcome="held",upstream="lms"}"#) - 1.0).abs() < 0.5);
+    let counters = lms.counters();
+    assert_eq!((counters.token_requests, counters.api_calls[&429]), (1, 1));
+}
+
 #[test]
 fn tokens_that_live_two_seconds_are_renewed_and_no_dead_one_is_sent() {
     let lms = Simulated::start(Lms::Brightspace);

@@ -72,6 +72,7 @@ pub(super) fn upstream(
     let max_connections = reader.get::<Connections>(table, "max_connections");
     let http2 = reader.get::<Http2>(table, "http2");
     let cookies = reader.get(table, "cookies");
+    let pace = reader.get(table, "pace");
 
     let (spec, policy) = policy?;
     if http2 == Some(Http2::Only) && spec.routes.iter().any(|route| route.upgrade) {
@@ -103,6 +104,7 @@ pub(super) fn upstream(
             http2: http2?,
             cookies: cookies?,
             catalogue: catalogue?,
+            pace: pace?,
         },
         policy: spec,
         tokens: asking.of(credential, policy.scopes_to_ask())?,

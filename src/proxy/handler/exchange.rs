@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 
 use crate::{
+    clock::Clock,
     code::Code,
     policy::{Denial, Permit},
     proxy::{
@@ -13,6 +14,7 @@ use crate::{
         body::{self, Upload},
         connection::Answered,
         headers, inject,
+        quota::{Quota, Wait},
         record::{Record, Recorded},
         reject::Rejection,
         request_id,
@@ -33,6 +35,7 @@ pub(super) struct Exchange<'a> {
     pub(super) broker: &'a Broker,
     pub(super) claim: &'a Claim<'a>,
     pub(super) record: &'a mut Record,
+    pub(super) clock: &'a dyn Clock,
 }
 
 impl Exchange<'_> {
@@ -128,11 +131,32 @@ impl Exchange<'_> {
         if response.status() == StatusCode::UNAUTHORIZED {
             self.record.series().unauthorized.inc();
         }
+        self.note_quota(&response);
         Ok(Answer {
             response,
             start: Bytes::new(),
             token,
         })
+    }
+
+    /// What the answer says of the LMS's quota.
+    fn note_quota(&self, response: &Response<UpstreamBody>) {
+        let params = &self.lane.upstream.params;
+        let (status, headers) = (response.status(), response.headers());
+        let quota = Quota::read(params.catalogue, status, headers, self.clock);
+        self.record.series().quota.note(&quota, self.clock);
+        if let (Some(pacer), Some(wait)) = (&self.lane.upstream.pacer, quota.wait())
+            && pacer.close(wait)
+        {
+            tracing::info!(
+                upstream = &*params.name,
+                seconds = match wait {
+                    Wait::For(wait) => Some(wait.as_secs_f64()),
+                    Wait::ForAWhile => None,
+                },
+                "the LMS asks for fewer requests; GETs are held"
+            );
+        }
     }
 }
 
@@ -231,7 +255,6 @@ impl Answer {
             start,
             token,
         } = self;
-        note_limits(lane, &response, &record);
         let status = response.status();
         let headers = response.headers_mut();
         let reflected = inject::strip_reflections(headers, &token);
@@ -252,16 +275,5 @@ impl Answer {
             return Answered::Switching(response.map(drop), Box::new(tunnel));
         }
         Answered::Response(response.map(|rest| Recorded::passed_on(start, rest, record)))
-    }
-}
-
-fn note_limits(lane: &Lane, response: &Response<UpstreamBody>, record: &Record) {
-    let catalogue = lane.upstream.params.catalogue;
-    let headers = response.headers();
-    if unauthorized::is_throttled(catalogue, response.status(), headers) {
-        record.series().throttled.inc();
-    }
-    if let Some(left) = unauthorized::rate_limit_remaining(headers) {
-        record.series().set_rate_limit_remaining(left);
     }
 }

@@ -33,6 +33,7 @@ fn upstream(tls: bool, host: &str, port: u16, hosts: &[(&str, Option<u16>)]) -> 
         http2: Http2::Auto,
         cookies: false,
         catalogue: Catalogue::None,
+        pace: false,
     }
 }
 

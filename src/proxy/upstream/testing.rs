@@ -95,6 +95,7 @@ impl Lms {
                 http2: Http2::Auto,
                 cookies: false,
                 catalogue: Catalogue::None,
+                pace: false,
             },
         }
     }
