@@ -12,13 +12,13 @@ use crate::support::{bursar::Bursar, http::Answer, simulated::Simulated};
 struct System {
     name: &'static str,
     start: fn() -> Simulated,
-    /// A bursar before it, with the scopes of [`permitted`](Self::permitted) and [`unscoped`](Self::unscoped).
+    /// A bursar before it, whose allowlist covers [`permitted`](Self::permitted) and no more.
     toml: fn(&Simulated) -> String,
     /// A call that the allowlist covers.
     permitted: Call,
     /// A call of the catalogue that the allowlist does not cover.
     not_allowed: Call,
-    /// What the provider says when the token is dead; in its body, and whether a new token is asked for because of it.
+    /// What the provider says when the token is dead: its status, and words of its body.
     dead_token: (u16, &'static str),
     /// What it says to somebody who lacks a permission.
     forbidden: (u16, &'static str),
@@ -71,7 +71,33 @@ const DAP: System = System {
     states_grant: false,
 };
 
-const SYSTEMS: &[System] = &[BRIGHTSPACE, DAP];
+const BLACKBOARD: System = System {
+    name: "Blackboard Learn",
+    start: || Simulated::start(Lms::Blackboard),
+    toml: |lms| {
+        lms.toml("blackboard", "none", r#""users:read""#, "")
+            + r#"
+              [[upstreams.lms.routes]]
+              name = "users"
+              methods = ["GET"]
+              path = "/learn/api/public/v1/users"
+              scopes = ["users:read"]
+              [[upstreams.lms.routes]]
+              name = "courses"
+              methods = ["GET"]
+              path = "/learn/api/public/v1/courses"
+              scopes = ["courses:read"]
+              "#
+    },
+    permitted: get("/learn/api/public/v1/users"),
+    not_allowed: get("/learn/api/public/v1/courses"),
+    dead_token: (401, "Bearer token is invalid"),
+    forbidden: (403, "message"),
+    throttled: (429, Some("retry-after")),
+    states_grant: false,
+};
+
+const SYSTEMS: &[System] = &[BRIGHTSPACE, DAP, BLACKBOARD];
 
 /// One system, its LMS, and a bursar that has its token.
 struct Stage {
@@ -148,7 +174,7 @@ fn a_permitted_call_is_answered_with_one_token_for_all() {
 #[test]
 fn a_dead_token_is_replaced_once_and_the_call_is_answered() {
     for_each_system(|stage| {
-        stage.lms.order("on=api,fault=unauthorized,times=1");
+        stage.lms.control.revoke_tokens();
         let answer = stage.call(stage.system.permitted);
         assert_eq!(answer.status, 200, "{}", answer.text());
         let counters = stage.lms.counters();
