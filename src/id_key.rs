@@ -20,10 +20,17 @@ pub mod consent;
 mod base_string;
 mod complaint;
 mod skew;
+mod strip;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -36,6 +43,7 @@ use crate::{
 };
 pub use complaint::{Complaint, MAX_COMPLAINT};
 pub use skew::Skew;
+pub use strip::{signatures, without_signature};
 
 /// Everything but what RFC 3986 section 2.3 calls unreserved.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -98,6 +106,7 @@ pub struct Signer {
     app: Arc<IdKey>,
     user: Option<IdKey>,
     skew: Arc<Skew>,
+    is_refused: AtomicBool,
 }
 
 /// The target with its signature is longer than a URI can be.
@@ -109,7 +118,12 @@ impl Signer {
     /// Without a user the LMS answers what it answers to everybody. `skew` is shared by all that sign for one LMS.
     #[must_use]
     pub const fn new(app: Arc<IdKey>, user: Option<IdKey>, skew: Arc<Skew>) -> Self {
-        Self { app, user, skew }
+        Self {
+            app,
+            user,
+            skew,
+            is_refused: AtomicBool::new(false),
+        }
     }
 
     /// The target with the five parameters behind its query, of which every byte stays as it is.
@@ -152,10 +166,23 @@ impl Signer {
         &self.skew
     }
 
-    /// Whether a user's key signs too.
+    /// The application.
     #[must_use]
-    pub const fn has_user(&self) -> bool {
-        self.user.is_some()
+    pub fn app(&self) -> &IdKey {
+        &self.app
+    }
+
+    /// The user whose key signs too.
+    #[must_use]
+    pub const fn user(&self) -> Option<&IdKey> {
+        self.user.as_ref()
+    }
+
+    /// Notes whether the LMS takes the keys. True when that is news: worth a line then, and not for every request.
+    pub fn note(&self, is_refused: bool) -> bool {
+        // Mostly nothing changes, and a read is cheaper than a write that all threads share.
+        self.is_refused.load(Ordering::Relaxed) != is_refused
+            && self.is_refused.swap(is_refused, Ordering::Relaxed) != is_refused
     }
 }
 

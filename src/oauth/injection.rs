@@ -1,8 +1,13 @@
 //! What a request to the LMS carries so that the LMS knows whose it is.
 
+use std::sync::Arc;
+
 use http::HeaderValue;
 
-use crate::secret::{self, ExposeSecret, SecretString};
+use crate::{
+    id_key::Signer,
+    secret::{self, ExposeSecret, SecretString},
+};
 
 /// How a credential is put on a request. Its Debug output says only of which kind it is.
 #[derive(Clone)]
@@ -16,10 +21,12 @@ pub enum Injection {
         /// Its value, not encoded.
         value: SecretString,
     },
+    /// A signature in the query, made anew for each request (Brightspace ID keys).
+    Signature(Arc<Signer>),
 }
 
 impl Injection {
-    /// What must not be seen in an answer.
+    /// What must not be seen in an answer. A signature is another one each time; what is seen of it here is nothing.
     #[must_use]
     pub fn secret(&self) -> &[u8] {
         match self {
@@ -28,6 +35,7 @@ impl Injection {
                 bytes.strip_prefix(b"Bearer ").unwrap_or(bytes)
             }
             Self::Parameter { value, .. } => value.expose_secret().as_bytes(),
+            Self::Signature(_) => &[],
         }
     }
 }
@@ -44,7 +52,8 @@ impl PartialEq for Injection {
                     value: other_value,
                 },
             ) => name == other_name && secret::is_same(value, other_value),
-            (Self::Bearer(_) | Self::Parameter { .. }, _) => false,
+            (Self::Signature(one), Self::Signature(other)) => one == other,
+            (Self::Bearer(_) | Self::Parameter { .. } | Self::Signature(_), _) => false,
         }
     }
 }
@@ -54,6 +63,7 @@ impl std::fmt::Debug for Injection {
         formatter.write_str(match self {
             Self::Bearer(_) => "Bearer",
             Self::Parameter { .. } => "Parameter",
+            Self::Signature(_) => "Signature",
         })
     }
 }

@@ -1,11 +1,21 @@
 //! The only place where a credential meets a request, and where one is kept out of an answer.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
 
-use http::{HeaderMap, HeaderName, Request, Uri, header::AUTHORIZATION, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Uri,
+    header::{AUTHORIZATION, CONTENT_LOCATION, LOCATION, REFERER},
+    uri::PathAndQuery,
+};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::{oauth::Injection, secret::ExposeSecret, token::AccessToken};
+use crate::{
+    clock::Moment,
+    id_key::{signatures, without_signature},
+    oauth::Injection,
+    secret::ExposeSecret,
+    token::AccessToken,
+};
 
 /// Anything shorter is no secret, and would be found in half of all fields.
 const SHORTEST_TOKEN: usize = 4;
@@ -14,13 +24,17 @@ const SHORTEST_TOKEN: usize = 4;
 #[derive(Debug)]
 pub(super) struct NotInjected;
 
+/// The target that a request was sent with, where it holds a signature.
+pub(super) type Signed = Option<PathAndQuery>;
+
 /// Puts the token on. Comes last, before each attempt anew: every other `Authorization`, however many there were, is gone by then
 /// or replaced (RFC 6750 section 2; R09, R41), so that exactly one credential leaves. `target` is what the policy has permitted.
 pub(super) fn inject<B>(
     request: &mut Request<B>,
     target: &PathAndQuery,
     token: &AccessToken,
-) -> Result<(), NotInjected> {
+    now: impl FnOnce() -> Moment,
+) -> Result<Signed, NotInjected> {
     match &token.injection {
         Injection::Bearer(field) => {
             request.headers_mut().insert(AUTHORIZATION, field.clone());
@@ -33,13 +47,49 @@ pub(super) fn inject<B>(
             let with = PathAndQuery::try_from(with).map_err(|_| NotInjected)?;
             *request.uri_mut() = Uri::from(with);
         }
+        Injection::Signature(signer) => {
+            let signed = signer
+                .sign(request.method(), target, now())
+                .map_err(|_| NotInjected)?;
+            *request.uri_mut() = Uri::from(signed.clone());
+            clean(request.headers_mut(), &REFERER);
+            return Ok(Some(signed));
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
-/// Removes every field of an answer that holds the token, and says how many there were (R45).
-pub(super) fn strip_reflections(headers: &mut HeaderMap, token: &AccessToken) -> usize {
-    let secret = token.injection.secret();
+/// Removes every field of an answer that holds the token, and says how many there were (R45). A signature is taken out of the
+/// URLs of an answer first: to repeat the query in a redirect is nothing unusual (R50).
+pub(super) fn strip_reflections(
+    headers: &mut HeaderMap,
+    token: &AccessToken,
+    signed: &Signed,
+) -> usize {
+    let Some(signed) = signed else {
+        return strip(headers, token.injection.secret());
+    };
+    for name in [LOCATION, CONTENT_LOCATION] {
+        clean(headers, &name);
+    }
+    signatures(signed)
+        .map(|signature| strip(headers, signature.as_bytes()))
+        .sum()
+}
+
+/// Takes signatures out of a field that holds a URL. What remains is a value as good as the one before.
+fn clean(headers: &mut HeaderMap, name: &HeaderName) {
+    let Some(url) = headers.get(name).and_then(|value| value.to_str().ok()) else {
+        return;
+    };
+    if let Cow::Owned(url) = without_signature(url)
+        && let Ok(url) = HeaderValue::from_str(&url)
+    {
+        headers.insert(name, url);
+    }
+}
+
+fn strip(headers: &mut HeaderMap, secret: &[u8]) -> usize {
     if secret.len() < SHORTEST_TOKEN {
         return 0;
     }
@@ -63,10 +113,28 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
-    use crate::clock::{Clock, SystemClock};
+    use crate::{
+        clock::{Clock, SystemClock},
+        id_key::{IdKey, Signer},
+    };
+
+    const NOW: Moment = Moment {
+        wall: Duration::from_secs(1_700_000_000),
+        boot: Duration::ZERO,
+    };
+
+    fn signing() -> AccessToken {
+        let app = Arc::new(IdKey::new("app".to_owned(), "app-key".into()));
+        let user = IdKey::new("user".to_owned(), "user-key".into());
+        let signer = Signer::new(app, Some(user), Arc::default());
+        AccessToken {
+            injection: Injection::Signature(Arc::new(signer)),
+            ..token("Bearer unused")
+        }
+    }
 
     fn token(field: &'static str) -> AccessToken {
         AccessToken {
@@ -87,7 +155,7 @@ mod tests {
             request.headers_mut().append(AUTHORIZATION, other);
         }
         let target = PathAndQuery::from_static("/a?b=c");
-        inject(&mut request, &target, &token("Bearer good-token")).unwrap();
+        inject(&mut request, &target, &token("Bearer good-token"), || NOW).unwrap();
         let sent: Vec<_> = request.headers().get_all(AUTHORIZATION).iter().collect();
         assert_eq!(sent, ["Bearer good-token"]);
     }
@@ -107,8 +175,8 @@ mod tests {
         ] {
             let mut request = Request::new(());
             let target = PathAndQuery::from_static(target);
-            inject(&mut request, &target, &token).unwrap();
-            inject(&mut request, &target, &token).unwrap();
+            inject(&mut request, &target, &token, || NOW).unwrap();
+            inject(&mut request, &target, &token, || NOW).unwrap();
             assert_eq!(request.uri(), sent);
             assert!(!request.headers().contains_key(AUTHORIZATION));
         }
@@ -122,18 +190,67 @@ mod tests {
         headers.append("x-many", HeaderValue::from_static("good-token"));
         headers.insert("x-other", HeaderValue::from_static("good-toke"));
         assert_eq!(
-            strip_reflections(&mut headers, &token("Bearer good-token")),
+            strip_reflections(&mut headers, &token("Bearer good-token"), &None),
             2
         );
         assert_eq!(headers.len(), 1);
         assert!(headers.contains_key("x-other"));
     }
 
+    // R50.
+    #[test]
+    fn each_attempt_is_signed_anew_behind_what_was_permitted() {
+        let target = PathAndQuery::from_static("/d2l/api/x?b=c");
+        let mut request = Request::new(());
+        let referer = HeaderValue::from_static("https://app.example/?a=1&x_c=canary&x_t=1");
+        request.headers_mut().insert(REFERER, referer);
+        let (first, later) = (NOW, NOW.after(Duration::from_secs(1)));
+        for now in [first, later] {
+            let signed = inject(&mut request, &target, &signing(), || now).unwrap();
+            let signed = signed.unwrap();
+            assert_eq!(request.uri(), signed.as_str());
+            let behind = signed.as_str().strip_prefix("/d2l/api/x?b=c&x_a=app&x_c=");
+            let time = format!("&x_t={}", now.wall.as_secs());
+            assert!(behind.unwrap().ends_with(&time), "{signed}");
+        }
+        assert_eq!(request.headers()["referer"], "https://app.example/?a=1");
+        assert!(!request.headers().contains_key(AUTHORIZATION));
+    }
+
+    #[test]
+    fn a_signature_is_taken_out_of_urls_and_other_fields_that_hold_it_go() {
+        let target = PathAndQuery::from_static("/d2l/api/x?b=c");
+        let mut request = Request::new(());
+        let signed = inject(&mut request, &target, &signing(), || NOW).unwrap();
+        let sent = request.uri().to_string();
+        let signature = signatures(signed.as_ref().unwrap())
+            .last()
+            .unwrap()
+            .to_owned();
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("location", format!("https://lms.example{sent}")),
+            ("content-location", format!("/login?target={signature}")),
+            ("x-echo", format!("got {signature}!")),
+            ("link", format!("<{sent}>; rel=next")),
+            ("x-other", "x_c=another".to_owned()),
+        ] {
+            headers.insert(name, HeaderValue::from_str(&value).unwrap());
+        }
+        assert_eq!(strip_reflections(&mut headers, &signing(), &signed), 3);
+        assert_eq!(headers["location"], "https://lms.example/d2l/api/x?b=c");
+        assert_eq!(headers["x-other"], "x_c=another");
+        assert_eq!(headers.len(), 2);
+    }
+
     #[test]
     fn a_token_too_short_to_be_a_secret_removes_nothing() {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", HeaderValue::from_static("text/plain"));
-        assert_eq!(strip_reflections(&mut headers, &token("Bearer t")), 0);
+        assert_eq!(
+            strip_reflections(&mut headers, &token("Bearer t"), &None),
+            0
+        );
         assert_eq!(headers.len(), 1);
     }
 }

@@ -153,6 +153,17 @@ impl Broker {
         self.cell(claim).token().await
     }
 
+    /// The time that decides about its tokens.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.pool.now()
+    }
+
+    /// Notes how far our clock is off the LMS's, where the LMS says so (local minus LMS, in seconds).
+    pub fn learn_skew(&self, seconds: f64) {
+        self.issuer.skew.learn(seconds);
+    }
+
     /// Whether a token that a request has had for a while may still be injected.
     #[must_use]
     pub fn is_usable(&self, token: &AccessToken) -> bool {

@@ -8,12 +8,15 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use crate::{
     clock::Clock,
     code::Code,
+    id_key::{self, Complaint, IdKey, Signer},
+    oauth::Injection,
     policy::{Denial, Permit},
     proxy::{
         arriving::Arriving,
         body::{self, Upload},
         connection::Answered,
-        headers, inject,
+        headers,
+        inject::{self, Signed},
         quota::{Quota, Wait},
         record::{Record, Recorded},
         reject::Rejection,
@@ -59,11 +62,15 @@ impl Exchange<'_> {
             }
         };
         let answer = self.attempt(outgoing, body, token, spare.as_ref()).await?;
-        if answer.response.status() == StatusCode::UNAUTHORIZED {
-            // Rare, and too large to make room for in every request.
-            return Box::pin(self.heal(answer, spare.as_ref())).await;
+        // Rare, and too large to make room for in every request.
+        match (answer.response.status(), &answer.token.injection) {
+            (StatusCode::UNAUTHORIZED, _) => Box::pin(self.heal(answer, spare.as_ref())).await,
+            (StatusCode::FORBIDDEN, Injection::Signature(signer)) => {
+                let signer = Arc::clone(signer);
+                Box::pin(self.correct(answer, &signer, spare.as_ref())).await
+            }
+            _ => Ok(answer),
         }
-        Ok(answer)
     }
 
     /// A 401. One replay with a fresh token, if the token is what the LMS objects to and the request is
@@ -93,6 +100,49 @@ impl Exchange<'_> {
         self.attempt(outgoing, body, fresh, spare).await
     }
 
+    /// A 403 for a signed request. Where the LMS says that the time is wrong, it says what it should be: one replay with that,
+    /// if the request is at hand. That it refuses the keys is no reason to do anything: others there are none.
+    async fn correct(
+        mut self,
+        mut answer: Answer,
+        signer: &Signer,
+        spare: Option<&(Outgoing, Bytes)>,
+    ) -> Result<Answer, Rejection> {
+        let upstream = &*self.lane.upstream.params.name;
+        let complaint = answer.complaint(self.record).await?;
+        let Some(Complaint::TimestampOutOfRange(server)) = complaint else {
+            if complaint.is_some() {
+                self.record.series().unauthorized.inc();
+                if signer.note(true) {
+                    tracing::warn!(
+                        upstream,
+                        app_id = signer.app().id(),
+                        user_id = signer.user().map(IdKey::id),
+                        "the LMS refuses our signature (403 Invalid token): a key is wrong, or the user's has expired or been \
+                         revoked; the answers pass to the application"
+                    );
+                }
+            }
+            return Ok(answer);
+        };
+        let seconds_ahead = signer.skew().learn(server, self.broker.now());
+        self.broker.learn_skew(-seconds_ahead);
+        tracing::info!(
+            upstream,
+            seconds_ahead,
+            "the LMS's clock differs from ours; requests are signed by its time from now on"
+        );
+        let Some((outgoing, bytes)) = spare.cloned() else {
+            return Ok(answer);
+        };
+        self.lane.metrics.retried(RetryReason::Clock);
+        let token = Arc::clone(&answer.token);
+        // Frees its connection, for the replay among others.
+        drop(answer);
+        let body = RequestBody::buffered(bytes);
+        self.attempt(outgoing, body, token, spare).await
+    }
+
     async fn attempt(
         &mut self,
         outgoing: Outgoing,
@@ -104,6 +154,7 @@ impl Exchange<'_> {
         let permit = claim.permit();
         self.record.uses_token(token.generation);
         let mut reported = None;
+        let mut signed = None;
         let authorize = async |request: &mut Request<RequestBody>| {
             // It was usable when it was handed out. Since then the request may have stood in line for
             // a connection, or been lost by one that was silent for long: what leaves now must still be.
@@ -112,7 +163,9 @@ impl Exchange<'_> {
                 token = Box::pin(broker.token(claim)).await?;
                 reported = not_granted(permit, &token)?;
             }
-            inject::inject(request, permit.target(), &token).map_err(|_| not_injected())
+            inject::inject(request, permit.target(), &token, || broker.now())
+                .map(|target| signed = target)
+                .map_err(|_| not_injected())
         };
         let again = || {
             let (outgoing, bytes) = spare.cloned()?;
@@ -136,6 +189,7 @@ impl Exchange<'_> {
             response,
             start: Bytes::new(),
             token,
+            signed,
         })
     }
 
@@ -220,9 +274,18 @@ pub(super) struct Answer {
     start: Bytes,
     /// What the request was sent with.
     token: Arc<AccessToken>,
+    signed: Signed,
 }
 
 impl Answer {
+    /// What the LMS says of a signature in a 403, if it says anything of it.
+    async fn complaint(&mut self, record: &mut Record) -> Result<Option<Complaint>, UpstreamError> {
+        let peeking = body::peek(self.response.body_mut(), id_key::MAX_COMPLAINT, PEEK_WAIT);
+        let (start, has_ended) = record.waiting_for_lms(peeking).await?;
+        self.start = start;
+        Ok(Complaint::read(&self.start).filter(|_| has_ended))
+    }
+
     /// Reads as much of a 401 as it takes to tell. Mostly that is all of it.
     async fn says_dead_token(
         &mut self,
@@ -254,10 +317,20 @@ impl Answer {
             mut response,
             start,
             token,
+            signed,
         } = self;
         let status = response.status();
+        if let Injection::Signature(signer) = &token.injection
+            && status.is_success()
+            && signer.note(false)
+        {
+            tracing::info!(
+                upstream = &*lane.upstream.params.name,
+                "the LMS takes our signature again"
+            );
+        }
         let headers = response.headers_mut();
-        let reflected = inject::strip_reflections(headers, &token);
+        let reflected = inject::strip_reflections(headers, &token, &signed);
         if reflected > 0 {
             tracing::warn!(
                 request_id = record.id().as_str(),

@@ -48,6 +48,8 @@ pub enum RetryReason {
     Refused,
     /// The LMS answered 401 to our token, and a fresh token was tried.
     Unauthorized,
+    /// The LMS's clock differs from ours, and its time was signed.
+    Clock,
 }
 
 struct Children {
@@ -75,6 +77,7 @@ struct Retries {
     reset: IntCounter,
     refused: IntCounter,
     unauthorized: IntCounter,
+    clock: IntCounter,
 }
 
 struct Connects {
@@ -186,6 +189,7 @@ impl UpstreamFamilies {
                 reset: retry("reset"),
                 refused: retry("refused"),
                 unauthorized: retry("unauthorized"),
+                clock: retry("clock"),
             },
             connects: Connects {
                 success: connect("success"),
@@ -215,6 +219,7 @@ impl UpstreamMetrics {
             RetryReason::Reset => &retries.reset,
             RetryReason::Refused => &retries.refused,
             RetryReason::Unauthorized => &retries.unauthorized,
+            RetryReason::Clock => &retries.clock,
         }
         .inc();
     }
