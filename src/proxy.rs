@@ -23,6 +23,7 @@ mod body;
 mod caller;
 mod connection;
 mod contain;
+mod frames;
 pub mod handler;
 pub mod headers;
 mod hosts;

@@ -4,7 +4,6 @@
 //! told apart from others; ours gives an idle connection its longer time, and a slow head a 408.
 
 mod calm;
-mod frames;
 mod http1;
 mod http2;
 mod streams;

@@ -16,8 +16,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::frames::{self, Heads};
-use crate::proxy::preface;
+use crate::proxy::{
+    frames::{self, Heads},
+    preface,
+};
 
 /// Frames at the start. When they are used up, time makes up for as many: one per interval since they were counted last.
 const AT_ONCE: u32 = 1000;

@@ -1,22 +1,22 @@
-//! Whether, or when, the LMS was heard on a connection.
+//! Whether, or when, the LMS was heard on a connection, and what it was told.
 
 use std::{
     cell::Cell,
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What remembers that something came.
+/// What remembers that something came, or went.
 pub(super) trait Memory {
     /// Something came.
     fn note(&self);
+
+    /// This went.
+    fn note_sent(&self, _bytes: &[u8]) {}
 }
 
 /// Whether it did.
@@ -26,14 +26,7 @@ impl Memory for Rc<Cell<bool>> {
     }
 }
 
-/// When it last did.
-impl Memory for Rc<Cell<Instant>> {
-    fn note(&self) {
-        self.set(Instant::now());
-    }
-}
-
-/// A stream that notes when it is heard.
+/// A stream that notes what passes.
 pub(super) struct Ear<S, M> {
     stream: S,
     memory: M,
@@ -71,7 +64,11 @@ impl<S: AsyncWrite + Unpin, M: Memory + Unpin> AsyncWrite for Ear<S, M> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
+        this.memory
+            .note_sent(bytes.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -87,7 +84,15 @@ impl<S: AsyncWrite + Unpin, M: Memory + Unpin> AsyncWrite for Ear<S, M> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, slices))?;
+        let mut left = written;
+        for slice in slices {
+            let of_it = slice.get(..left.min(slice.len())).unwrap_or_default();
+            this.memory.note_sent(of_it);
+            left -= of_it.len();
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -4,6 +4,7 @@
 mod executor;
 mod message;
 mod reason;
+mod traffic;
 
 use std::{
     cell::{Cell, RefCell},
@@ -37,6 +38,7 @@ use super::{
 use executor::{Driver, LocalExecutor, Uploading};
 use message::Outgoing;
 use reason::Verdict;
+use traffic::Traffic;
 
 /// Requests at once on one connection, however many more the LMS would allow.
 pub(super) const MAX_STREAMS: usize = 100;
@@ -70,6 +72,11 @@ const UNREAD_RESETS: usize = 1;
 /// How many violations of the protocol on single streams end the connection.
 const MAX_VIOLATIONS: usize = 1024;
 
+/// How many streams we may have reset, most of them because applications gave up, before the connection takes no more
+/// requests. An LMS that defends itself against rapid resets (CVE-2023-44487) ends a connection after a hundred or
+/// more, and with it the requests of those who did nothing. Over HTTP/1.1 each of them would have cost a connection.
+const MAX_RESETS: u32 = 25;
+
 /// After this silence, with a request on it, the connection is asked whether it is alive (PING) …
 const PING_AFTER: Duration = Duration::from_secs(20);
 
@@ -86,7 +93,7 @@ pub(super) enum Notice {
 }
 
 /// What hyper makes of a stream.
-type Multiplexer<S> = Protocol<TokioIo<Ear<S, Rc<Cell<Instant>>>>, Outgoing, LocalExecutor>;
+type Multiplexer<S> = Protocol<TokioIo<Ear<S, Rc<Traffic>>>, Outgoing, LocalExecutor>;
 
 /// A connection shared by many requests. Dropped, it says goodbye and closes.
 pub(super) struct Connection {
@@ -96,8 +103,7 @@ pub(super) struct Connection {
     driver: Rc<Driver>,
     /// Requests at once, as far as the LMS has said.
     max_streams: Rc<Cell<usize>>,
-    /// When the LMS last said anything on it.
-    heard: Rc<Cell<Instant>>,
+    traffic: Rc<Traffic>,
     /// Takes no more requests; hyper need not know yet.
     is_ending: Cell<bool>,
 }
@@ -116,8 +122,8 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let heard = Rc::new(Cell::new(Instant::now()));
-        let io = TokioIo::new(Ear::new(stream, Rc::clone(&heard)));
+        let traffic = Rc::new(Traffic::new());
+        let io = TokioIo::new(Ear::new(stream, Rc::clone(&traffic)));
         let uploading = Uploading::default();
         let executor = LocalExecutor::new(uploading.clone());
         let driver = executor.driver();
@@ -138,7 +144,7 @@ impl Connection {
         let max_streams = Rc::new(Cell::new(protocol.current_max_send_streams()));
         let notice = Rc::new(notice);
         let protocol = Rc::new(RefCell::new(protocol));
-        watch_limit(&driver, &protocol, &max_streams, &notice);
+        watch(&driver, &protocol, &max_streams, &traffic, &notice);
         tokio::task::spawn_local(async move {
             // Every request that was on it has been told how it ended.
             let _ended = poll_fn(|cx| Pin::new(&mut *protocol.borrow_mut()).poll(cx)).await;
@@ -152,7 +158,7 @@ impl Connection {
             uploading,
             driver,
             max_streams,
-            heard,
+            traffic,
             is_ending: Cell::new(false),
         })
     }
@@ -198,7 +204,7 @@ impl Connection {
     /// The LMS kept nobody waiting but us, or was not heard at all. In the second case it is better not
     /// to put more requests on the connection.
     fn silence(&self, limit: Duration, start: Instant) -> Failure {
-        if self.heard.get() < start {
+        if self.traffic.last_heard() < start {
             self.is_ending.set(true);
         }
         Failure::Failed(UpstreamError::Timeout(limit))
@@ -240,7 +246,7 @@ impl Connection {
 
     /// Whether it takes requests, as far as is known.
     pub(super) fn is_open(&self) -> bool {
-        !self.is_ending.get() && !self.sender.is_closed()
+        !self.is_ending.get() && !self.sender.is_closed() && self.traffic.resets_sent() < MAX_RESETS
     }
 }
 
@@ -265,11 +271,13 @@ fn check(response: &Response<Incoming>) -> Result<(), Violation> {
     framing::check(response, None)
 }
 
-/// hyper knows how many requests the LMS takes, but does not tell when that changes.
-fn watch_limit<S>(
+/// hyper knows how many requests the LMS takes, but does not tell when that changes. Nor is there anybody else who would
+/// tell that we have reset too many streams.
+fn watch<S>(
     driver: &Driver,
     protocol: &Rc<RefCell<Multiplexer<S>>>,
     max_streams: &Rc<Cell<usize>>,
+    traffic: &Rc<Traffic>,
     notice: &Rc<impl Fn(Notice) + 'static>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -277,7 +285,12 @@ fn watch_limit<S>(
     // Weak: the protocol holds the driver.
     let protocol = Rc::downgrade(protocol);
     let (max_streams, notice) = (Rc::clone(max_streams), Rc::clone(notice));
+    let traffic = Rc::clone(traffic);
+    let is_worn = Cell::new(false);
     driver.on_move(move || {
+        if traffic.resets_sent() >= MAX_RESETS && !is_worn.replace(true) {
+            notice(Notice::Ended);
+        }
         let Some(protocol) = protocol.upgrade() else {
             return;
         };

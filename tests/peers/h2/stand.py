@@ -8,6 +8,8 @@ import json
 import os
 import pathlib
 import re
+import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -163,6 +165,15 @@ class Bursar:
             code = json.loads(content)["code"]
         return Answer(response.status, code, content.decode())
 
+    def give_up(self, path, is_there):
+        """A request whose application breaks its connection off as soon as the LMS has it."""
+        connection = http.client.HTTPConnection(self.proxy, timeout=PATIENCE)
+        connection.request("GET", path)
+        wait_until(is_there)
+        # A reset: who merely says no more may well wait for the answer.
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
     def stop(self):
         self.process.terminate()
         try:
@@ -172,6 +183,13 @@ class Bursar:
             self.process.wait()
         self.log.close()
         self.directory.cleanup()
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
 
 
 def at_once(count, work):

@@ -23,6 +23,48 @@ async fn a_request_given_up_resets_its_stream_only() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn who_gives_up_again_and_again_costs_nobody_else_the_connection() {
+    let lms = lms().await;
+    let (client, mut peer) = warm(&lms).await;
+    let others = sending(&client, get());
+    let (other, _) = peer.request().await;
+    for _ in 0..25 {
+        let given_up = sending(&client, get());
+        let (stream, _) = peer.request().await;
+        given_up.abort();
+        assert_eq!(peer.reset_of(stream).await, CANCEL);
+    }
+    let next = sending(&client, get());
+    let mut successor = FramePeer::accept(&lms, &[]).await;
+    let (stream, _) = successor.request().await;
+    successor.answer(stream, b"ok").await;
+    assert_eq!(soon(next).await.unwrap().unwrap(), "ok");
+    peer.answer(other, b"as if nothing had been").await;
+    assert_eq!(
+        soon(others).await.unwrap().unwrap(),
+        "as if nothing had been"
+    );
+    assert_eq!(peer.event().await, Event::End);
+    lms.settles_at(1, 0).await;
+    goes_on(&client, &mut successor).await;
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_worn_connection_with_nothing_on_it_closes_at_once() {
+    let lms = lms().await;
+    let (client, mut peer) = warm(&lms).await;
+    let given_up: Vec<_> = (0..30).map(|_| sending(&client, get())).collect();
+    for _ in 0..30 {
+        peer.request().await;
+    }
+    for request in given_up {
+        request.abort();
+    }
+    while peer.event().await != Event::End {}
+    lms.settles_at(0, 0).await;
+}
+
+#[tokio::test(flavor = "local")]
 async fn a_body_dropped_early_resets_its_stream_only() {
     let lms = lms().await;
     let (client, mut peer) = warm(&lms).await;

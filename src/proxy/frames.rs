@@ -1,4 +1,4 @@
-//! The heads of the frames in a stream of bytes (RFC 9113 section 4.1). Nothing of what they carry is looked at.
+//! The heads of the frames of HTTP/2 in a stream of bytes (RFC 9113 section 4.1). Nothing of what they carry is looked at.
 
 /// Bytes of a head.
 const HEAD: u8 = 9;
@@ -6,6 +6,7 @@ const HEAD: u8 = 9;
 /// The types of frames that are told apart (RFC 9113 section 6).
 pub(super) const DATA: u8 = 0x0;
 pub(super) const HEADERS: u8 = 0x1;
+pub(super) const RST_STREAM: u8 = 0x3;
 pub(super) const GOAWAY: u8 = 0x7;
 
 /// An error code (RFC 9113 section 7).
