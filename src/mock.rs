@@ -15,9 +15,12 @@
 //! Where nothing is publicly known about the real service, the mock takes the stricter reading: what
 //! passes here should pass there.
 
+mod access;
 mod allowance;
 mod api;
+mod arrived;
 mod assertion;
+mod authorize;
 mod blackboard;
 mod catalogue;
 mod client_auth;
@@ -29,14 +32,19 @@ mod dap;
 mod endpoints;
 mod exchange;
 mod fault;
+mod grants;
+mod id_keys;
 mod instead;
 mod keys;
+mod login;
+mod login_page;
 mod moodle;
 mod record;
 mod refusal;
 mod remote;
 mod reply;
 mod resources;
+mod revocation;
 mod scopes;
 mod serve;
 mod shifted;
@@ -61,15 +69,23 @@ pub use control::{Control, Gate};
 pub use counters::Counters;
 pub use exchange::exchange;
 pub use fault::{Fault, FaultError, Place};
+pub use id_keys::RegisteredIdKeys;
 pub use keys::{KeySet, KeySetError, KeySource};
+pub use login::{LoginParams, RedirectUri, RedirectUriError, RefreshTokens};
 pub use moodle::TOKEN as MOODLE_TOKEN;
+use record::Tokens as _;
 use serve::{Door, serve};
 pub use shifted::ShiftedClock;
-pub use signature::RegisteredIdKeys;
 use store::State;
 
 /// The path of Brightspace's token endpoint, the real one's.
 pub const TOKEN_PATH: &str = "/core/connect/token";
+
+/// The path of Brightspace's authorization endpoint, the real one's.
+pub const AUTHORIZE_PATH: &str = "/oauth2/auth";
+
+/// The path of Brightspace's revocation endpoint: a guess, as none is publicly known.
+pub const REVOCATION_PATH: &str = "/core/connect/revocation";
 
 /// Which LMS is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +110,14 @@ impl Lms {
             Self::Moodle => moodle::TOKEN_PATH,
         }
     }
+
+    /// The path where people agree.
+    const fn authorize_path(self) -> Option<&'static str> {
+        match self {
+            Self::Brightspace => Some(AUTHORIZE_PATH),
+            Self::Dap | Self::Blackboard | Self::Moodle => None,
+        }
+    }
 }
 
 /// What is simulated.
@@ -109,6 +133,8 @@ pub struct MockParams {
     pub control: Option<SocketAddr>,
     /// The one application that is registered.
     pub client: RegisteredClient,
+    /// How people log in (the authorization code grant).
+    pub login: LoginParams,
     /// How long a token lives. Brightspace allows 30 minutes to 20 hours; here anything from a second up.
     pub token_lifetime: Duration,
     /// Whether calls are not counted against any limit.
@@ -154,6 +180,7 @@ impl MockParams {
             objects: free,
             control: None,
             client,
+            login: LoginParams::default(),
             is_unlimited: false,
             faults: Vec::new(),
             token_lifetime: Duration::from_mins(30),
@@ -242,6 +269,13 @@ impl Mock {
         self.state.token_url()
     }
 
+    /// The authorization endpoint: `authorize_url` of a credential. DAP has none.
+    #[must_use]
+    pub fn authorize_url(&self) -> Option<String> {
+        let path = self.state.lms.authorize_path()?;
+        Some(format!("{}{path}", self.origin()))
+    }
+
     /// Where its control endpoint is, if it has one.
     #[must_use]
     pub fn control_address(&self) -> Option<SocketAddr> {
@@ -270,11 +304,11 @@ impl Mock {
         }
     }
 
-    /// Whether `text` holds a token that this mock has issued, be it dead by now, or one of the last thousand signatures that
-    /// it has accepted: for proofs that nothing leaks.
+    /// Whether `text` holds an access token, a refresh token or a code that this mock has issued, be it dead by now, or one of the last
+    /// thousand signatures that it has accepted: for proofs that nothing leaks.
     #[must_use]
     pub fn finds_token_in(&self, text: &str) -> bool {
-        self.state.store().finds_token_in(text)
+        self.state.store().stand_in(text)
     }
 
     /// Stops, and returns when the port is free again.

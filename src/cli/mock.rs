@@ -2,6 +2,7 @@
 
 mod guide;
 mod id_keys;
+mod login;
 
 use std::{
     fs, io,
@@ -15,7 +16,7 @@ use tracing::{Level, subscriber::SetGlobalDefaultError};
 use tracing_subscriber::filter::Targets;
 use url::Url;
 
-use self::{guide::Guide, id_keys::IdKeyArgs};
+use self::{guide::Guide, id_keys::IdKeyArgs, login::LoginArgs};
 use super::{Exit, Surroundings, output, signals};
 use crate::{
     causes::with_causes,
@@ -45,7 +46,8 @@ const SECRET: &str = "bursar-mock-secret";
 /// brightspace answers as the real service does: tokens for client_credentials with a client assertion (or a
 /// secret), D2L's table of routes and scopes, 401 for a dead token, 403 for a missing scope, 429 when
 /// the credits are used up. An identifier of 403 or 404 in a path (`/users/403`) gets that answer, so
-/// that you can see how your application takes it.
+/// that you can see how your application takes it. People log in at /oauth2/auth, on a page with two buttons; their
+/// refresh tokens are good once.
 ///
 /// dap is Instructure's identity service and query API: tables, jobs, and objects on another origin, behind
 /// pre-signed URLs. blackboard hands the same token out again until it expires. moodle has one path and answers
@@ -110,6 +112,8 @@ pub(super) struct MockArgs {
     /// The scopes that it is registered for, separated by spaces (brightspace)
     #[arg(long, value_name = "SCOPES", default_value = SCOPES, value_parser = registered_scopes)]
     scopes: ScopeSet,
+    #[command(flatten)]
+    login: LoginArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -212,6 +216,7 @@ fn params(args: MockArgs) -> Result<MockParams, MockError> {
         listen: args.listen,
         objects: args.objects,
         control: Some(args.control),
+        login: args.login.into_params(),
         faults: args.faults,
         is_unlimited: args.unlimited,
         token_lifetime: args.lifetime.unwrap_or(lifetime),
@@ -286,6 +291,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::mock::{LoginParams, RefreshTokens};
 
     #[derive(Parser)]
     struct Command {
@@ -322,11 +328,42 @@ mod tests {
             ["--fault", "on=token,fault=explode"],
             ["--lms", "schoology"],
             ["--clock-skew", "soon"],
+            ["--redirect-uri", "http://app.example.org/callback"],
+            ["--refresh-tokens", "sometimes"],
         ] {
             assert!(parse(&refused).is_err(), "{refused:?}");
         }
         let both = ["--jwks-url", "http://127.0.0.1:1/", "--jwks-file", "f"];
         assert!(parse(&both).is_err());
+    }
+
+    #[test]
+    fn logins_are_as_the_library_has_them_unless_said_otherwise() {
+        let usual = parse(&[]).unwrap().login.into_params();
+        assert_eq!(usual, LoginParams::default());
+        let args = parse(&[
+            "--redirect-uri",
+            "https://a.example/c",
+            "--refresh-tokens",
+            "keep",
+            "--on-reuse",
+            "refuse",
+            "--reuse-grace",
+            "10s",
+            "--approve",
+        ]);
+        let login = args.unwrap().login.into_params();
+        assert_eq!(
+            login,
+            LoginParams {
+                redirect_uris: vec!["https://a.example/c".parse().unwrap()],
+                approve: true,
+                refresh_tokens: RefreshTokens::Reusable,
+                reuse_grace: Duration::from_secs(10),
+                reuse_revokes: false,
+                ..LoginParams::default()
+            }
+        );
     }
 
     #[test]

@@ -6,13 +6,14 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
 use super::{
+    access::Holder,
     catalogue::Matched,
     record::bearer,
     reply, resources, scopes,
     signature::{self, Signatory},
     store::{Budget, REQUEST_COST, State},
 };
-use crate::{clock::Moment, scope::ScopeSet};
+use crate::clock::Moment;
 
 const PREFIX: &str = "/d2l/api/";
 
@@ -31,8 +32,8 @@ const COST: HeaderName = HeaderName::from_static("x-request-cost");
 
 /// Who calls.
 enum Caller {
-    /// Somebody with a token, and what it grants.
-    Token(ScopeSet),
+    /// Somebody with a token, and what it stands for.
+    Token(Holder),
     /// Somebody who has signed: scopes are no matter then, roles are.
     Signed(Signatory),
 }
@@ -74,8 +75,8 @@ fn caller(
             .map(Caller::Signed)
             .map_err(|refusal| Box::new(refusal.into_response()));
     }
-    let granted = token.and_then(|token| state.store().granted(token, now));
-    granted
+    let holder = token.and_then(|token| state.store().tokens.holder(token, now).cloned());
+    holder
         .map(Caller::Token)
         .ok_or_else(|| Box::new(unauthorized()))
 }
@@ -93,7 +94,7 @@ async fn authorize(
         return unlisted(state, &request, caller);
     };
     match caller {
-        Caller::Token(granted) if !matched.route.required.is_met_by(granted) => {
+        Caller::Token(holder) if !matched.route.required.is_met_by(&holder.granted) => {
             return insufficient_scope();
         }
         Caller::Signed(Signatory::Anonymous) => return forbidden(),
@@ -106,7 +107,11 @@ async fn authorize(
     let Some(body) = read(body).await else {
         return reply::problem(StatusCode::BAD_REQUEST, PLAIN, "The body broke off");
     };
-    resources::answer(state, &matched, &head, &body)
+    let owner = match caller {
+        Caller::Token(holder) => holder.owner.map(|owner| owner.user),
+        Caller::Signed(_) => None,
+    };
+    resources::answer(state, owner, &matched, &head, &body)
 }
 
 /// A path that the table does not list.
@@ -117,7 +122,7 @@ fn unlisted(state: &State, request: &Request<Incoming>, caller: &Caller) -> Resp
         return not_found();
     }
     match caller {
-        Caller::Token(granted) if !scopes::cover(granted, FALLBACK_SCOPE) => {
+        Caller::Token(holder) if !scopes::cover(&holder.granted, FALLBACK_SCOPE) => {
             return insufficient_scope();
         }
         Caller::Signed(Signatory::Anonymous) if !resources::is_open(path) => return forbidden(),

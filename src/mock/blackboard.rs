@@ -11,12 +11,12 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::{
+    access::Holder,
     fault::Effect,
     record::bearer,
     reply,
     resources::{COURSES, USERS, email, name},
     store::{GradeKey, State},
-    token_endpoint::misstate,
 };
 use crate::{random, scope::ScopeSet};
 
@@ -44,13 +44,17 @@ pub(super) fn issue(state: &State, granted: ScopeSet, effect: &Effect) -> Respon
         _ => next_lifetime,
     };
     let again = match lifetime {
-        None => state.store().newest(now),
+        None => state.store().tokens.newest(now),
         Some(_) => None,
     };
     let (token, left) = again.unwrap_or_else(|| {
         let (token, lifetime) = (random::id128(), lifetime.unwrap_or(state.lifetime));
         let expires = now.after(lifetime);
-        state.store().issue(token.clone(), granted, expires, now);
+        let holder = Holder::application(granted);
+        state
+            .store()
+            .tokens
+            .add(token.clone(), holder, expires, now);
         (token, lifetime)
     });
     let mut answer = json!({
@@ -58,7 +62,7 @@ pub(super) fn issue(state: &State, granted: ScopeSet, effect: &Effect) -> Respon
         "token_type": "bearer",
         "expires_in": left.as_secs(),
     });
-    misstate(&mut answer, effect);
+    effect.restate_lifetime(&mut answer, "expires_in");
     state.count(|counters| counters.tokens_issued += 1);
     reply::json(StatusCode::OK, "application/json", &answer)
 }
@@ -81,7 +85,7 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Respons
             "API request is not authenticated.",
         );
     };
-    if state.store().granted(token, now).is_none() {
+    if state.store().tokens.holder(token, now).is_none() {
         return unauthorized();
     }
     let left = match state.is_unlimited {

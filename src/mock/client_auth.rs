@@ -1,4 +1,4 @@
-//! Client authentication: `client_secret_basic` and `private_key_jwt`.
+//! Client authentication: `client_secret_basic`, `client_secret_post` and `private_key_jwt`.
 
 use std::collections::HashMap;
 
@@ -21,6 +21,15 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 /// The parameters of a token request.
 pub(super) type Form = HashMap<String, String>;
 
+/// Which ways of authentication there are for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ways {
+    /// The application for itself: an assertion, or the Authorization field.
+    Service,
+    /// With a person's consent: client id and secret in the body, too.
+    Login,
+}
+
 /// Accepts or refuses the client of a token request.
 ///
 /// # Errors
@@ -30,46 +39,70 @@ pub(super) async fn authenticate(
     state: &State,
     fields: &HeaderMap,
     form: &Form,
+    ways: Ways,
 ) -> Result<(), Refusal> {
     let basic = fields.get(header::AUTHORIZATION);
     let assertion = form.get("client_assertion");
-    match (basic, assertion) {
-        (Some(_), Some(_)) => Err(Refusal::new(
+    let in_body = form
+        .get("client_secret")
+        .filter(|_| ways == Ways::Login && state.lms == Lms::Brightspace);
+    match (basic, assertion, in_body) {
+        (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => Err(Refusal::new(
             "invalid_request",
             "more than one way of client authentication",
         )),
-        (Some(pair), None) => check_secret(state, pair),
-        (None, Some(_)) if state.lms != Lms::Brightspace => Err(Refusal::new(
+        (Some(pair), None, None) => check_basic(state, pair),
+        (None, Some(_), None) if state.lms != Lms::Brightspace => Err(Refusal::new(
             "invalid_client",
             "this token endpoint takes the Authorization field only",
         )),
-        (None, Some(assertion)) => check_assertion(state, assertion, form).await,
-        (None, None) => Err(Refusal::new(
+        (None, Some(assertion), None) => check_assertion(state, assertion, form).await,
+        (None, None, Some(secret)) => {
+            let id = form.get("client_id").map(String::as_str);
+            match is_client(state, id.unwrap_or_default(), secret) {
+                true => Ok(()),
+                false => Err(Refusal::new(
+                    "invalid_client",
+                    "client_id or client_secret is wrong",
+                )),
+            }
+        }
+        (None, None, None) => Err(Refusal::new(
             "invalid_client",
-            "no client authentication: send client_assertion or the Authorization field",
+            match ways {
+                Ways::Service => {
+                    "no client authentication: send client_assertion or the Authorization field"
+                }
+                Ways::Login => {
+                    "no client authentication: send the Authorization field, or client_id and client_secret"
+                }
+            },
         )),
     }
 }
 
-/// `client_secret_basic` (RFC 6749 section 2.3.1).
-fn check_secret(state: &State, field: &HeaderValue) -> Result<(), Refusal> {
+/// Whether these are the registered id and secret.
+pub(super) fn is_client(state: &State, id: &str, presented: &str) -> bool {
     let matches = |secret: &SecretString| {
-        let (id, presented) = basic_pair(field, state.lms)?;
-        let same_secret =
-            verify_slices_are_equal(presented.as_bytes(), secret.expose_secret().as_bytes());
-        Some(id == state.client_id && same_secret.is_ok())
+        verify_slices_are_equal(presented.as_bytes(), secret.expose_secret().as_bytes()).is_ok()
     };
-    match state.secret.as_ref().and_then(matches) {
-        Some(true) => Ok(()),
-        _ => Err(Refusal::new(
-            "invalid_client",
-            match state.lms {
-                Lms::Dap => "client id or secret is wrong (neither is form-encoded before base64)",
-                _ => "client id or secret is wrong (both are form-encoded before base64)",
-            },
-        )
-        .with_challenge()),
+    id == state.client_id && state.secret.as_ref().is_some_and(matches)
+}
+
+/// `client_secret_basic` (RFC 6749 section 2.3.1).
+fn check_basic(state: &State, field: &HeaderValue) -> Result<(), Refusal> {
+    let pair = basic_pair(field, state.lms);
+    if pair.is_some_and(|(id, presented)| is_client(state, &id, &presented)) {
+        return Ok(());
     }
+    Err(Refusal::new(
+        "invalid_client",
+        match state.lms {
+            Lms::Dap => "client id or secret is wrong (neither is form-encoded before base64)",
+            _ => "client id or secret is wrong (both are form-encoded before base64)",
+        },
+    )
+    .with_challenge())
 }
 
 /// The identity service of Instructure takes the pair as it is; RFC 6749 section 2.3.1 wants it form-encoded.

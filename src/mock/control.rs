@@ -30,6 +30,11 @@ impl Control {
         self.state.store().revoke_tokens();
     }
 
+    /// Ends what people have agreed to, with every token that it brought: only a new login helps.
+    pub fn revoke_grants(&self) {
+        self.state.store().end_all_grants();
+    }
+
     /// Orders a fault, behind those that are ordered already.
     pub fn inject(&self, fault: Fault) {
         self.state.faults().add(fault);

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use serde::Serialize;
 
+/// The oldest make room beyond this number.
+const MAX_REFRESH_TOKENS: usize = 20_000;
+
 /// What has reached the mock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
@@ -12,6 +15,19 @@ pub struct Counters {
     pub token_requests: u64,
     /// Token requests that were answered with a token.
     pub tokens_issued: u64,
+    /// Requests to the authorization endpoint and its consent page.
+    pub authorization_requests: u64,
+    /// Codes that a consent has brought.
+    pub codes_issued: u64,
+    /// How often each refresh token came to the token endpoint, by its number: they are counted from 1 as they are issued, with 0 times;
+    /// under 0 are those that were never issued.
+    pub refresh_tokens: BTreeMap<u64, u64>,
+    /// Refresh tokens that came again after they were spent.
+    pub refresh_token_reuses: u64,
+    /// Grants that ended because a refresh token or a code came again.
+    pub grants_revoked: u64,
+    /// Requests to the revocation endpoint.
+    pub revocations: u64,
     /// Client assertions that were accepted.
     pub assertions: u64,
     /// All other requests by status.
@@ -37,6 +53,20 @@ impl Counters {
     #[must_use]
     pub fn api_calls_total(&self) -> u64 {
         self.api_calls.values().sum()
+    }
+
+    /// Refresh tokens that came to the token endpoint more than once, those that were never issued left out.
+    #[must_use]
+    pub fn refresh_tokens_presented_again(&self) -> usize {
+        let known = self.refresh_tokens.range(1..);
+        known.filter(|(_, times)| **times > 1).count()
+    }
+
+    pub(super) fn note_refresh_token(&mut self, number: u64, times: u64) {
+        if self.refresh_tokens.len() >= MAX_REFRESH_TOKENS {
+            self.refresh_tokens.pop_first();
+        }
+        *self.refresh_tokens.entry(number).or_default() += times;
     }
 
     pub(super) fn count_api_call(&mut self, status: StatusCode) {

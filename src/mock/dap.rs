@@ -34,10 +34,7 @@ const MAX_BODY: usize = 1024 * 1024;
 pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let now = state.clock.now();
     let token = bearer(request.headers());
-    if token
-        .and_then(|token| state.store().granted(token, now))
-        .is_none()
-    {
+    if token.is_none_or(|token| state.store().tokens.holder(token, now).is_none()) {
         return unauthorized();
     }
     let path = request.uri().path().to_owned();

@@ -1,14 +1,15 @@
 //! Which endpoint a request meets, and in whose words it is answered: here the simulated LMSs are told apart.
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri};
+use http::{Response, StatusCode, Uri};
 use http_body_util::Full;
-use hyper::body::Incoming;
 
 use super::{
-    Lms, api, blackboard, consent, dap,
+    Lms, REVOCATION_PATH, api,
+    arrived::Arrived,
+    authorize, blackboard, consent, dap,
     fault::{Effect, Place},
-    moodle, reply, signature,
+    moodle, reply, revocation, signature,
     store::State,
     token_endpoint,
 };
@@ -17,32 +18,49 @@ use super::{
 pub(super) fn place(state: &State, path: &str) -> Place {
     if path == state.lms.token_path() {
         Place::Token
+    } else if Some(path) == state.lms.authorize_path() {
+        Place::Authorize
+    } else if path == REVOCATION_PATH && has_revocation(state) {
+        Place::Revoke
     } else {
         Place::Api
     }
+}
+
+fn has_revocation(state: &State) -> bool {
+    state.lms == Lms::Brightspace && state.login.revocation
 }
 
 /// The answer, and what the client did that it must never do.
 pub(super) async fn answer(
     state: &State,
     place: Place,
-    request: Request<Incoming>,
+    request: Arrived,
     effect: &Effect,
 ) -> (Response<Full<Bytes>>, Option<&'static str>) {
-    match (place, state.lms) {
-        (Place::Token, Lms::Moodle) => (moodle::log_in(state, request).await, None),
-        (Place::Token, _) => (token_endpoint::answer(state, request, effect).await, None),
-        (Place::Api, Lms::Brightspace) if request.uri().path() == consent::PATH => {
-            (consent::answer(state, &request), None)
+    match request {
+        Arrived::Form(head, form) => {
+            let response = match place {
+                Place::Revoke => revocation::answer(state, &head, form).await,
+                _ => token_endpoint::answer(state, &head, form, effect).await,
+            };
+            (response, None)
         }
-        (Place::Api, Lms::Brightspace) => (api::answer(state, request).await, None),
-        (Place::Api, Lms::Dap) => (dap::answer(state, request).await, None),
-        (Place::Api, Lms::Blackboard) => (blackboard::answer(state, request).await, None),
-        (Place::Api, Lms::Moodle) => (moodle::answer(state, request).await, None),
-        (Place::Object, _) => {
-            let (head, _body) = request.into_parts();
-            dap::objects::answer(state, &head)
-        }
+        Arrived::Open(request) => match (place, state.lms) {
+            (Place::Object, _) => {
+                let (head, _body) = request.into_parts();
+                dap::objects::answer(state, &head)
+            }
+            (Place::Authorize, _) => (authorize::answer(state, request, effect).await, None),
+            (_, Lms::Brightspace) if request.uri().path() == consent::PATH => {
+                (consent::answer(state, &request), None)
+            }
+            (_, Lms::Brightspace) => (api::answer(state, request).await, None),
+            (_, Lms::Dap) => (dap::answer(state, request).await, None),
+            (_, Lms::Blackboard) => (blackboard::answer(state, request).await, None),
+            (Place::Token, Lms::Moodle) => (moodle::log_in(state, request).await, None),
+            (_, Lms::Moodle) => (moodle::answer(state, request).await, None),
+        },
     }
 }
 

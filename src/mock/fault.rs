@@ -17,6 +17,10 @@ use crate::scope::ScopeSet;
 pub enum Place {
     /// The token endpoint.
     Token,
+    /// The authorization endpoint and its consent page.
+    Authorize,
+    /// The revocation endpoint.
+    Revoke,
     /// The LMS's API.
     Api,
     /// The server of pre-signed objects (DAP).
@@ -46,6 +50,8 @@ pub(super) enum Kind {
     Close,
     Reset,
     CloseMidBody,
+    AnswerLost,
+    AnswerTruncated,
     Status,
     Throttle,
     Garbage,
@@ -76,6 +82,10 @@ pub(super) enum Effect {
     Reset,
     /// The right answer, of which half arrives.
     CloseMidBody,
+    /// Everything is done as it was asked, and then the connection is closed without the answer; with a status, a gateway says that instead.
+    AnswerLost(Option<StatusCode>),
+    /// Everything is done as it was asked, and half of the answer is sent as if it were all.
+    AnswerTruncated,
     /// Another status. `None` as field: no Retry-After.
     Status(StatusCode, Option<HeaderValue>),
     /// The LMS's own way of saying "too many requests".
@@ -133,12 +143,14 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<V
 
 impl Fault {
     /// The names of all faults.
-    pub const NAMES: [&str; 20] = [
+    pub const NAMES: [&str; 22] = [
         "slow",
         "hang",
         "close",
         "reset",
         "close_mid_body",
+        "answer_lost",
+        "answer_truncated",
         "status",
         "throttle",
         "garbage",
@@ -190,6 +202,18 @@ impl Fault {
     }
 }
 
+impl Effect {
+    /// Lets [`Effect::ExpiresIn`] happen to the member `name` of a successful answer.
+    pub(super) fn restate_lifetime(&self, answer: &mut Value, name: &str) {
+        if let (Self::ExpiresIn(stated), Value::Object(answer)) = (self, answer) {
+            match stated {
+                Some(stated) => answer.insert(name.to_owned(), stated.clone()),
+                None => answer.remove(name),
+            };
+        }
+    }
+}
+
 impl FromStr for Fault {
     type Err = FaultError;
 
@@ -218,9 +242,9 @@ impl FromStr for Fault {
 
 impl Written {
     fn into_fault(mut self) -> Result<Fault, FaultError> {
-        let on = self
-            .on
-            .ok_or_else(|| FaultError("on is missing: token, api or object".to_owned()))?;
+        let on = self.on.ok_or_else(|| {
+            FaultError("on is missing: token, authorize, revoke, api or object".to_owned())
+        })?;
         let kind = self
             .fault
             .ok_or_else(|| FaultError("fault is missing".to_owned()))?;
@@ -232,11 +256,7 @@ impl Written {
         let effect = self.effect(kind)?;
         let only_on_token = matches!(
             effect,
-            Effect::Oversize
-                | Effect::OauthError(_)
-                | Effect::ExpiresIn(_)
-                | Effect::Lifetime(_)
-                | Effect::Scope(_)
+            Effect::Oversize | Effect::ExpiresIn(_) | Effect::Lifetime(_) | Effect::Scope(_)
         );
         let only_on_api = matches!(
             effect,
@@ -247,6 +267,11 @@ impl Written {
                 "this fault happens on {} only",
                 if only_on_token { "token" } else { "api" }
             )));
+        }
+        if matches!(effect, Effect::OauthError(_)) && matches!(on, Place::Api | Place::Object) {
+            return Err(FaultError(
+                "this fault happens on token, authorize and revoke only".to_owned(),
+            ));
         }
         if self.times == Some(0) {
             return Err(FaultError(
@@ -273,6 +298,8 @@ impl Written {
             Kind::Close => Effect::Close,
             Kind::Reset => Effect::Reset,
             Kind::CloseMidBody => Effect::CloseMidBody,
+            Kind::AnswerLost => Effect::AnswerLost(self.status()?),
+            Kind::AnswerTruncated => Effect::AnswerTruncated,
             Kind::Status => {
                 let status = self.status()?.ok_or_else(|| missing("status"))?;
                 Effect::Status(status, self.retry_after()?)
@@ -457,7 +484,11 @@ mod tests {
             ("on=token,fault=status,status=99", "no status"),
             ("on=token,fault=slow", "delay is missing"),
             ("on=token,fault=slow,delay=soon", "delay"),
-            ("on=api,fault=oauth_error,error=x", "token only"),
+            (
+                "on=api,fault=oauth_error,error=x",
+                "token, authorize and revoke only",
+            ),
+            ("on=authorize,fault=lifetime,lifetime=1s", "token only"),
             ("on=token,fault=unauthorized", "api only"),
         ] {
             let refused = text.parse::<Fault>().unwrap_err().to_string();

@@ -49,6 +49,8 @@ pub(super) fn instead(
             let body = format!("{{\"access_token\":\"x\",\"token_type\":\"Bearer\"{padding}}}");
             reply::text(StatusCode::OK, json, body)
         }
+        // There it goes into the callback.
+        Effect::OauthError(_) if place == Place::Authorize => return None,
         Effect::OauthError(error) => {
             let status = match error.as_str() {
                 "invalid_client" => StatusCode::UNAUTHORIZED,
@@ -64,6 +66,8 @@ pub(super) fn instead(
         | Effect::Close
         | Effect::Reset
         | Effect::CloseMidBody
+        | Effect::AnswerLost(_)
+        | Effect::AnswerTruncated
         | Effect::ExpiresIn(_)
         | Effect::Lifetime(_)
         | Effect::Scope(_)

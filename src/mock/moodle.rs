@@ -155,7 +155,7 @@ fn call(state: &State, parameters: &Parameters) -> Result<Value, Exception> {
 
 fn is_alive(state: &State, token: &str) -> bool {
     let now = state.clock.now();
-    state.store().granted(token, now).is_some()
+    state.store().tokens.holder(token, now).is_some()
 }
 
 /// Here the parameter's name is `token`, and an error has a status of its own.

@@ -28,6 +28,9 @@ pub(super) struct Record {
     /// Which token it came with, counted from 1; 0: one that was never issued.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<u64>,
+    /// Which refresh token it presented, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<u64>,
     /// The fault that happened to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<String>,
@@ -51,8 +54,8 @@ pub(super) trait Tokens {
     /// Which one it is, counted from 1.
     fn number(&self, token: &str) -> Option<u64>;
 
-    /// Whether the text holds one.
-    fn stands_in(&self, text: &str) -> bool;
+    /// Whether the text holds one, or a refresh token or a code.
+    fn stand_in(&self, text: &str) -> bool;
 }
 
 impl Record {
@@ -64,7 +67,7 @@ impl Record {
         fault: Option<String>,
         tokens: &impl Tokens,
     ) -> Self {
-        let hidden = |text: &str| match tokens.stands_in(text) {
+        let hidden = |text: &str| match tokens.stand_in(text) {
             true => "[a token]".to_owned(),
             false => text.to_owned(),
         };
@@ -90,9 +93,20 @@ impl Record {
             query: uri.query().map(|query| hidden(&redacted(query))),
             fields: shown,
             token,
+            refresh_token: None,
             fault,
             status: None,
             violation: None,
+        }
+    }
+}
+
+impl Record {
+    /// Notes which refresh token it presented.
+    pub(super) fn presenting(self, refresh_token: Option<u64>) -> Self {
+        Self {
+            refresh_token,
+            ..self
         }
     }
 }
@@ -163,7 +177,7 @@ mod tests {
             (token == "canary-token").then_some(1)
         }
 
-        fn stands_in(&self, text: &str) -> bool {
+        fn stand_in(&self, text: &str) -> bool {
             text.contains("canary-token")
         }
     }

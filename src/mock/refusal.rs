@@ -32,6 +32,12 @@ impl Refusal {
         }
     }
 
+    /// Says so in the log.
+    pub(super) fn logged(self) -> Self {
+        tracing::info!(error = self.error, "{}", self.description);
+        self
+    }
+
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
         let body = json!({ "error": self.error, "error_description": self.description });
         if !self.challenge {

@@ -13,7 +13,7 @@ const MAX_BODY: usize = 64 * 1024;
 const JSON: &str = "application/json";
 
 /// What there is, for whoever asks for something else.
-const ENDPOINTS: [&str; 8] = [
+const ENDPOINTS: [&str; 9] = [
     "GET /mock/counters",
     "GET /mock/requests",
     "DELETE /mock/requests",
@@ -21,6 +21,7 @@ const ENDPOINTS: [&str; 8] = [
     "POST /mock/faults",
     "DELETE /mock/faults",
     "POST /mock/tokens/revoke",
+    "POST /mock/grants/revoke",
     "POST /mock/reset",
 ];
 
@@ -49,6 +50,10 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>) -> Respons
         }
         (&Method::POST, "/mock/tokens/revoke") => {
             state.store().revoke_tokens();
+            reply::empty(StatusCode::NO_CONTENT)
+        }
+        (&Method::POST, "/mock/grants/revoke") => {
+            state.store().end_all_grants();
             reply::empty(StatusCode::NO_CONTENT)
         }
         (&Method::POST, "/mock/reset") => {

@@ -35,6 +35,16 @@ pub(super) fn empty(status: StatusCode) -> Response<Full<Bytes>> {
     response
 }
 
+/// 302 to a URL.
+pub(super) fn redirect(location: &str) -> Response<Full<Bytes>> {
+    let mut response = empty(StatusCode::FOUND);
+    match HeaderValue::from_str(location) {
+        Ok(location) => response.headers_mut().insert(header::LOCATION, location),
+        Err(_unwritable) => return empty(StatusCode::INTERNAL_SERVER_ERROR),
+    };
+    response
+}
+
 /// A problem (RFC 9457) in the words of Brightspace, its members in the order in which they were seen.
 pub(super) fn problem(status: StatusCode, kind: &str, detail: &str) -> Response<Full<Bytes>> {
     let title = status.canonical_reason().unwrap_or_default();

@@ -33,8 +33,11 @@ const FIRST_NAMES: [&str; 9] = [
 const LAST_NAMES: [&str; 5] = ["Okafor", "Lindqvist", "Moreau", "Nakamura", "Silva"];
 
 /// Answers a call that may be made.
+///
+/// `owner` is the person whose consent it is made by; `None`: the application's service user.
 pub(super) fn answer(
     state: &State,
+    owner: Option<u64>,
     matched: &Matched<'_>,
     head: &Parts,
     body: &[u8],
@@ -48,7 +51,7 @@ pub(super) fn answer(
             .and_then(|text| text.parse().ok())
     };
     let found = match matched.route.template {
-        "/d2l/api/lp/(version)/users/whoami" => Some(who_am_i()),
+        "/d2l/api/lp/(version)/users/whoami" => Some(owner.map_or_else(service_user, who_am_i)),
         "/d2l/api/lp/(version)/users/" if reading => Some(page.result_set(USERS, user_data)),
         "/d2l/api/lp/(version)/users/(userId)" if reading => {
             id("userId").filter(|id| USERS.contains(id)).map(user_data)
@@ -180,7 +183,30 @@ impl Page {
     }
 }
 
-fn who_am_i() -> Value {
+/// Whether somebody has this number.
+pub(super) fn is_user(id: u64) -> bool {
+    USERS.contains(&id)
+}
+
+/// A person's name.
+pub(super) fn full_name(id: u64) -> String {
+    let (first, last) = name(id);
+    format!("{first} {last}")
+}
+
+fn who_am_i(id: u64) -> Value {
+    let (first, last) = name(id);
+    json!({
+        "Identifier": id.to_string(),
+        "FirstName": first,
+        "LastName": last,
+        "Pronouns": null,
+        "UniqueName": format!("student.{id}"),
+        "ProfileIdentifier": format!("p{id}"),
+    })
+}
+
+fn service_user() -> Value {
     json!({
         "Identifier": "169",
         "FirstName": "Service",

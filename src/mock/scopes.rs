@@ -21,6 +21,27 @@ pub(super) fn narrow(asked: &ScopeSet, registered: &ScopeSet) -> ScopeSet {
         .collect()
 }
 
+/// What a person can be asked to agree to: nothing that the application is not registered for.
+///
+/// # Errors
+///
+/// Why not, for `error_description`.
+pub(super) fn agreeable(
+    asked: Option<&str>,
+    registered: &ScopeSet,
+) -> Result<ScopeSet, &'static str> {
+    let asked = asked.ok_or("scope is missing")?;
+    let asked = ScopeSet::parse(asked).map_err(|_invalid| "scope is not a list of scopes")?;
+    if asked.is_empty() {
+        return Err("scope is empty");
+    }
+    let is_registered = asked.iter().all(|scope| cover(registered, scope.as_str()));
+    match is_registered {
+        true => Ok(asked),
+        false => Err("the client is not registered for all of the scopes"),
+    }
+}
+
 fn narrow_one(asked: &Scope, registered: &ScopeSet) -> Option<Scope> {
     let Some(parts) = Parts::parse(asked.as_str()) else {
         return registered

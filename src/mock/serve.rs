@@ -20,12 +20,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cut::cut,
+    arrived::Arrived,
+    cut::{cut, halved},
     endpoints,
     fault::{Effect, Place},
     instead::instead,
     record::Record,
-    remote,
+    remote, reply,
     store::State,
 };
 
@@ -106,16 +107,16 @@ async fn exchange(
         Door::Objects => Place::Object,
         Door::Lms | Door::Control => endpoints::place(state, &path),
     };
-    if place == Place::Token {
-        state.count(|counters| counters.token_requests += 1);
-    }
+    state.count(|counters| match place {
+        Place::Token => counters.token_requests += 1,
+        Place::Authorize => counters.authorization_requests += 1,
+        Place::Revoke => counters.revocations += 1,
+        Place::Api | Place::Object => {}
+    });
+    let request = Arrived::read(state.lms, place, request).await;
     let fault = state.faults().take(place, &path);
     let name = fault.as_ref().map(|fault| fault.name());
-    let id = {
-        let (uri, fields) = (request.uri(), request.headers());
-        let record = Record::of(place, &method, uri, fields, name.clone(), &*state.store());
-        state.records().add(record)
-    };
+    let id = note(state, place, &request, name.clone());
     let name = name.unwrap_or_default();
     let effect = match fault {
         Some(fault) => {
@@ -146,14 +147,19 @@ async fn exchange(
         Some(response) => (response, None),
         None => endpoints::answer(state, place, request, &effect).await,
     };
-    if let (Effect::EchoToken, Some(credential)) = (&effect, credential) {
-        response.headers_mut().insert(ECHO, credential);
+    match (&effect, credential) {
+        (Effect::EchoToken, Some(credential)) => {
+            response.headers_mut().insert(ECHO, credential);
+        }
+        (Effect::AnswerTruncated, _) => response = halved(response).await,
+        (Effect::AnswerLost(Some(status)), _) => response = reply::empty(*status),
+        _ => {}
     }
     response.headers_mut().insert(header::DATE, date(state));
     let status = response.status();
     state.count(|counters| {
         match place {
-            Place::Token => {}
+            Place::Token | Place::Authorize | Place::Revoke => {}
             Place::Api => counters.count_api_call(status),
             Place::Object => counters.object_requests += 1,
         }
@@ -169,6 +175,9 @@ async fn exchange(
         tracing::info!(status = status.as_u16(), fault = name, "{method} {path}");
     }
     Ok(match effect {
+        Effect::AnswerLost(None) => {
+            return Err(io::Error::other("the answer is lost, as ordered"));
+        }
         Effect::CloseMidBody => cut(response).await.map(BodyExt::boxed),
         _ => whole_response(response),
     })
@@ -182,9 +191,24 @@ fn date(state: &State) -> HeaderValue {
 }
 
 /// What a request shows: the field, or else the query, which is where signatures and the tokens of some LMSs are.
-fn credential<B>(request: &Request<B>) -> Option<HeaderValue> {
-    let field = request.headers().get(header::AUTHORIZATION).cloned();
+fn credential(request: &Arrived) -> Option<HeaderValue> {
+    let field = request.fields().get(header::AUTHORIZATION).cloned();
     field.or_else(|| HeaderValue::from_str(request.uri().query()?).ok())
+}
+
+/// Notes what arrived; the id of the record.
+fn note(state: &State, place: Place, request: &Arrived, fault: Option<String>) -> u64 {
+    let store = state.store();
+    let presented = request
+        .refresh_token()
+        .filter(|_| place == Place::Token)
+        .map(|token| store.grants.number(token).unwrap_or(0));
+    if let Some(number) = presented {
+        state.count(|counters| counters.note_refresh_token(number, 1));
+    }
+    let (method, uri, fields) = (request.method(), request.uri(), request.fields());
+    let record = Record::of(place, method, uri, fields, fault, &*store);
+    state.records().add(record.presenting(presented))
 }
 
 fn whole(body: Full<Bytes>) -> AnyBody {

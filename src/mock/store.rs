@@ -1,5 +1,5 @@
-//! What the mock remembers: its registration, the tokens that it issued, assertions already used, credits spent, and
-//! the grades that were written.
+//! What the mock remembers: its registration, the tokens that it issued, what people agreed to, assertions already used, credits
+//! spent, and the grades that were written.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -12,14 +12,16 @@ use jsonwebtoken::EncodingKey;
 use tokio::sync::watch;
 
 use super::{
-    Lms, MockParams,
+    Lms, LoginParams, MockParams,
+    access::{AccessTokens, Holder},
     allowance::Allowance,
     catalogue::Catalogue,
     counters::Counters,
     fault::Faults,
+    grants::{Codes, GrantId, Grants},
+    id_keys::RegisteredIdKeys,
     keys::Keys,
     record::{Records, Tokens},
-    signature::RegisteredIdKeys,
     warehouse::Warehouse,
 };
 use crate::{
@@ -38,10 +40,6 @@ const WINDOW: Duration = Duration::from_mins(1);
 /// Signatures and keys beyond this number are no longer looked for.
 const MAX_SECRETS: usize = 1_000;
 
-/// When there are more tokens than this, the dead ones are forgotten. Until then they are kept, so that
-/// [`Store::finds_token_in`] knows them.
-const MAX_TOKENS: usize = 1_000;
-
 /// How long a token lives that an administrator has made.
 const STATIC_LIFETIME: Duration = Duration::from_hours(12 * 7 * 24);
 
@@ -59,6 +57,7 @@ pub(super) struct State {
     pub(super) client_id: String,
     pub(super) secret: Option<SecretString>,
     pub(super) registered: ScopeSet,
+    pub(super) login: LoginParams,
     pub(super) audiences: Vec<String>,
     pub(super) lifetime: Duration,
     pub(super) credits_per_minute: u32,
@@ -82,8 +81,9 @@ pub(super) struct State {
 
 /// What changes with each request.
 pub(super) struct Store {
-    tokens: HashMap<String, Issued>,
-    issued: u64,
+    pub(super) tokens: AccessTokens,
+    pub(super) grants: Grants,
+    pub(super) codes: Codes,
     user_key: UserKey,
     /// Signatures that were accepted and keys that were handed out, the oldest first.
     secrets: VecDeque<String>,
@@ -94,15 +94,6 @@ pub(super) struct Store {
     grades_by_age: VecDeque<GradeKey>,
     spent: u32,
     window_start: Duration,
-}
-
-/// A token's rights and life.
-struct Issued {
-    /// Counts from 1.
-    number: u64,
-    granted: ScopeSet,
-    expires: Moment,
-    revoked: bool,
 }
 
 /// The user's key for ID-key calls.
@@ -141,9 +132,9 @@ impl State {
         let mut store = Store::new();
         if params.lms == Lms::Moodle {
             let now = params.clock.now();
-            store.issue(
+            store.tokens.add(
                 params.static_token.expose_secret().to_owned(),
-                params.client.scopes.clone(),
+                Holder::application(params.client.scopes.clone()),
                 now.after(STATIC_LIFETIME),
                 now,
             );
@@ -156,6 +147,7 @@ impl State {
             client_id: params.client.id,
             secret: params.client.secret,
             registered: params.client.scopes,
+            login: params.login,
             audiences: params.audiences,
             lifetime: params.token_lifetime,
             credits_per_minute: params.credits_per_minute,
@@ -220,8 +212,9 @@ impl State {
 impl Store {
     fn new() -> Self {
         Self {
-            tokens: HashMap::new(),
-            issued: 0,
+            tokens: AccessTokens::default(),
+            grants: Grants::default(),
+            codes: Codes::default(),
             user_key: UserKey::Registered,
             secrets: VecDeque::new(),
             next_lifetime: None,
@@ -233,35 +226,16 @@ impl Store {
         }
     }
 
-    /// Remembers a token.
-    pub(super) fn issue(&mut self, token: String, granted: ScopeSet, expires: Moment, now: Moment) {
-        if self.tokens.len() >= MAX_TOKENS {
-            self.tokens.retain(|_, issued| issued.is_alive(now));
-        }
-        self.issued += 1;
-        let issued = Issued {
-            number: self.issued,
-            granted,
-            expires,
-            revoked: false,
-        };
-        self.tokens.insert(token, issued);
+    /// Ends a grant with all its tokens; `false`: it had ended already.
+    pub(super) fn end_grant(&mut self, grant: GrantId) -> bool {
+        self.tokens.revoke_of(grant);
+        self.grants.close(grant)
     }
 
-    /// The rights of a token that is known and lives.
-    pub(super) fn granted(&self, token: &str, now: Moment) -> Option<ScopeSet> {
-        self.tokens
-            .get(token)
-            .filter(|issued| issued.is_alive(now))
-            .map(|issued| issued.granted.clone())
-    }
-
-    /// The token that was issued last, if it lives, and how long still.
-    pub(super) fn newest(&self, now: Moment) -> Option<(String, Duration)> {
-        let mut issued = self.tokens.iter();
-        let (token, newest) = issued.find(|(_, issued)| issued.number == self.issued)?;
-        let remaining = newest.expires.remaining(now);
-        newest.is_alive(now).then(|| (token.clone(), remaining))
+    /// Ends all grants with their tokens.
+    pub(super) fn end_all_grants(&mut self) {
+        self.tokens.revoke_of_all_grants();
+        self.grants.close_all();
     }
 
     /// The user's key that counts now; `registered` is the one of the registration.
@@ -284,7 +258,7 @@ impl Store {
         key
     }
 
-    /// From now on [`finds_token_in`](Self::finds_token_in) knows it.
+    /// From now on [`stand_in`](Tokens::stand_in) knows it.
     pub(super) fn remember_secret(&mut self, secret: String) {
         if self.secrets.len() >= MAX_SECRETS {
             self.secrets.pop_front();
@@ -300,16 +274,10 @@ impl Store {
         self.next_lifetime.take()
     }
 
+    /// Ends every token, and the user's key.
     pub(super) fn revoke_tokens(&mut self) {
-        for issued in self.tokens.values_mut() {
-            issued.revoked = true;
-        }
+        self.tokens.revoke_all();
         self.user_key = UserKey::Revoked;
-    }
-
-    pub(super) fn finds_token_in(&self, text: &str) -> bool {
-        let mut secrets = self.tokens.keys().chain(&self.secrets);
-        secrets.any(|secret| text.contains(secret))
     }
 
     /// Marks an assertion as used until it expires (RFC 7523 section 3, point 7); `false`: it was used before.
@@ -375,17 +343,14 @@ impl Store {
 
 impl Tokens for Store {
     fn number(&self, token: &str) -> Option<u64> {
-        self.tokens.get(token).map(|issued| issued.number)
+        self.tokens.number(token)
     }
 
-    fn stands_in(&self, text: &str) -> bool {
-        self.finds_token_in(text)
-    }
-}
-
-impl Issued {
-    fn is_alive(&self, now: Moment) -> bool {
-        !self.revoked && !self.expires.is_reached(now)
+    fn stand_in(&self, text: &str) -> bool {
+        self.tokens.stand_in(text)
+            || self.grants.stand_in(text)
+            || self.codes.stand_in(text)
+            || self.secrets.iter().any(|secret| text.contains(secret))
     }
 }
 
@@ -416,27 +381,6 @@ mod tests {
         assert!(store.use_assertion("a", seconds(60), seconds(0)));
         assert!(!store.use_assertion("a", seconds(60), seconds(59)));
         assert!(store.use_assertion("b", seconds(60), seconds(59)));
-    }
-
-    #[test]
-    fn a_token_dies_with_its_lifetime_or_when_it_is_revoked() {
-        let mut store = Store::new();
-        store.issue("one".to_owned(), ScopeSet::default(), at(10), at(0));
-        assert!(store.granted("one", at(9)).is_some());
-        assert!(store.granted("one", at(10)).is_none());
-        store.revoke_tokens();
-        assert!(store.granted("one", at(9)).is_none());
-        assert!(store.finds_token_in("a log line with one in it"));
-    }
-
-    #[test]
-    fn dead_tokens_are_forgotten_when_there_are_too_many() {
-        let mut store = Store::new();
-        for number in 0..MAX_TOKENS {
-            store.issue(number.to_string(), ScopeSet::default(), at(10), at(0));
-        }
-        store.issue("last".to_owned(), ScopeSet::default(), at(30), at(20));
-        assert_eq!(store.tokens.len(), 1);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod blackboard;
 mod dap;
 mod faults;
 mod id_keys;
+mod login;
 mod moodle;
 
 use std::{convert::Infallible, time::Duration};

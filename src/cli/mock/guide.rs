@@ -59,6 +59,9 @@ impl Guide {
         };
         let origin = mock.origin();
         let control = Self::control(mock);
+        let login = mock
+            .authorize_url()
+            .map_or_else(String::new, |url| format!("People log in at {url}\n\n"));
         format!(
             "A simulated {name} listens on {origin}. For bursar.toml:\n\
              \n\
@@ -69,6 +72,7 @@ impl Guide {
              curl -i http://127.0.0.1:8080{path}\n\
              {control}\
              \n\
+             {login}\
              Ctrl-C ends it. Requests are logged below."
         )
     }
