@@ -36,9 +36,10 @@ use crate::{
         metrics::ProxyMetrics,
     },
     socket::Address,
+    store::{Store, StoreMetrics},
     telemetry::LogHandle,
     tls,
-    token::{Brokers, Readiness, TokenMetrics, TokenView},
+    token::{Brokers, Readiness, Rotations, TokenMetrics, TokenView},
 };
 use keys::SigningKeys;
 use reload::{Orders, Reloader, Watch};
@@ -54,6 +55,7 @@ pub struct Running {
     orders: Orders,
     workers: Vec<JoinHandle<()>>,
     control: JoinHandle<()>,
+    rotations: Arc<Rotations>,
 }
 
 /// Where a bursar listens; a port of 0 has become the one that the system chose.
@@ -130,7 +132,9 @@ impl App {
             control.handle().clone(),
             Arc::clone(&clock),
             token_metrics,
+            Store::new(&config.state, Arc::new(StoreMetrics::new(&registry)?)),
         ));
+        let rotations = brokers.rotations();
         let about_upstreams = generation::describe(&config.upstreams);
         let (upstreams, generation) = generation::open(config.upstreams, &brokers, &[], &clock)?;
         generation.enter();
@@ -198,7 +202,13 @@ impl App {
             .collect::<Result<Vec<_>, _>>()?;
         state.serving.store(true, Ordering::Release);
         control.spawn(reloader.run(inbox, stop.drain.clone()));
-        let control = start_control(control, admin, admin_listeners, stop.clone())?;
+        let control = start_control(
+            control,
+            admin,
+            admin_listeners,
+            stop.clone(),
+            Arc::clone(&rotations),
+        )?;
         unwind.disarm();
         Ok(Running {
             addresses: Addresses {
@@ -211,6 +221,7 @@ impl App {
             orders,
             workers,
             control,
+            rotations,
         })
     }
 }
@@ -236,6 +247,12 @@ impl Running {
     /// Ready when the drain begins, whoever began it.
     pub fn draining(&self) -> impl Future<Output = ()> + Send + 'static {
         self.stop.drain.clone().cancelled_owned()
+    }
+
+    /// The rotations of refresh tokens under way. However short the end is cut, the process waits for these: a login may hang on it.
+    #[must_use]
+    pub fn rotations(&self) -> Arc<Rotations> {
+        Arc::clone(&self.rotations)
     }
 
     /// Waits until the drain has come to its end, or to its deadline.
@@ -302,6 +319,7 @@ fn start_control(
     admin: Arc<Admin>,
     listeners: admin::Listeners,
     stop: Stop,
+    rotations: Arc<Rotations>,
 ) -> Result<JoinHandle<()>, AppError> {
     let run = move || {
         let finish = stop.finish.clone();
@@ -314,7 +332,8 @@ fn start_control(
             // Tokens are renewed here too, and without them no request leaves.
             runtime.block_on(finish.cancelled());
         }
-        // Token requests under way are of no use to anybody now.
+        runtime.block_on(rotations.finish());
+        // Other token requests under way are of no use to anybody now.
         runtime.shutdown_background();
     };
     thread::Builder::new()

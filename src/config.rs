@@ -41,6 +41,7 @@ use crate::{
     admin::AdminParams,
     policy::PolicySpec,
     proxy::{ServerParams, UpstreamParams},
+    store::StoreParams,
     telemetry::LogParams,
     token::{Ask, Credential},
 };
@@ -76,6 +77,8 @@ pub struct Config {
     pub admin: AdminParams,
     /// `[log]`.
     pub log: LogParams,
+    /// Where logins are kept.
+    pub state: StoreParams,
     /// `[credentials.*]`, in the order of the file.
     pub credentials: Vec<Arc<Credential>>,
     /// `[upstreams.*]`, in the order of the file.

@@ -105,7 +105,9 @@ impl Store {
             } => Backend::File(Arc::new(FileStore::new(directory, key_file.clone()))),
             StoreParams::Memory => Backend::Memory(Arc::default()),
         };
-        Self { backend, metrics }
+        let store = Self { backend, metrics };
+        store.metrics.prepare(store.backend());
+        store
     }
 
     /// The backend's name, as the configuration has it.

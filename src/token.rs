@@ -22,10 +22,12 @@
 //! [`broker`] checks the permit and picks the cell, [`pool`] holds the cells of each [`issuer`] from one [`generation`] of
 //! the configuration to the next, [`cell`] is the side that requests see,
 //! [`driver`] the side that talks to the AS; [`status`] is what the driver tells the requests. [`freshness`] decides
-//! when a token is served and renewed. [`subject`] is for whom. [`skew`], [`journal`], [`metrics`], [`gauges`] and [`view`] watch.
+//! when a token is served and renewed. [`subject`] is for whom. [`supplier`] is where
+//! the tokens of a credential come from: an AS, asked as [`login`] says with what [`custody`] keeps. [`skew`], [`journal`], [`metrics`], [`gauges`] and [`view`] watch.
 
 pub mod broker;
 pub mod cell;
+pub mod custody;
 pub mod driver;
 pub mod freshness;
 pub mod gauges;
@@ -38,6 +40,7 @@ pub mod pool;
 pub mod skew;
 pub mod status;
 pub mod subject;
+pub mod supplier;
 #[cfg(test)]
 mod tests;
 pub mod view;
@@ -52,6 +55,8 @@ use crate::{
     scope::ScopeSet,
 };
 pub use broker::{Broker, BrokerGeneration, Brokers, Claim};
+pub use custody::Rotations;
+pub use login::{LoginParams, RefreshRules};
 pub use metrics::TokenMetrics;
 pub use subject::{Subject, SubjectError};
 pub use view::{Readiness, TokenView};
@@ -79,6 +84,8 @@ pub struct Credential {
 pub enum Source {
     /// `client_credentials`: asked from an AS.
     Client(Box<ClientParams>),
+    /// `authorization_code`: asked from an AS with what a person's login has brought.
+    Login(Box<LoginParams>),
     /// `static`: as configured; never expires.
     Static(Injection),
 }
@@ -170,6 +177,28 @@ pub enum TokenError {
     },
 }
 
+impl Source {
+    /// The client, where tokens are asked from an AS.
+    #[must_use]
+    pub fn client(&self) -> Option<&ClientParams> {
+        match self {
+            Self::Client(client) => Some(client),
+            Self::Login(login) => Some(&login.client),
+            Self::Static(_) => None,
+        }
+    }
+
+    /// Whether a token request can ask for fewer scopes than another.
+    #[must_use]
+    pub const fn can_narrow(&self) -> bool {
+        match self {
+            Self::Client(_) => true,
+            Self::Login(login) => login.refresh.names_scopes,
+            Self::Static(_) => false,
+        }
+    }
+}
+
 impl Credential {
     /// Whether a token of one is a token of the other: the same client asks the same AS for the same. What it proves itself
     /// with, and how it is reached, may differ.
@@ -185,8 +214,9 @@ impl Credential {
         } = self;
         let is_same_source = match (source, &other.source) {
             (Source::Client(one), Source::Client(other)) => one.is_same_client(other),
+            (Source::Login(one), Source::Login(other)) => one.is_same_client(other),
             (Source::Static(_), Source::Static(_)) => true,
-            (Source::Client(_) | Source::Static(_), _) => false,
+            (Source::Client(_) | Source::Login(_) | Source::Static(_), _) => false,
         };
         *name == other.name
             && *grant == other.grant
@@ -202,13 +232,14 @@ impl Credential {
     pub fn asks_the_same(&self, other: &Self, now: Duration) -> bool {
         match (&self.source, &other.source) {
             (Source::Client(one), Source::Client(other)) => one.asks_the_same(other, now),
+            (Source::Login(one), Source::Login(other)) => one.asks_the_same(other, now),
             (one, other) => one == other,
         }
     }
 
     /// Goes on from `former`, in whose place this one comes.
     pub fn follow(&self, former: &Self) {
-        if let (Source::Client(one), Source::Client(former)) = (&self.source, &former.source) {
+        if let (Some(one), Some(former)) = (self.source.client(), former.source.client()) {
             one.follow(former);
         }
     }

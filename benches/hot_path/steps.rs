@@ -14,6 +14,7 @@ use bursar::{
     policy::{CanonicalPath, Permit, Policy, Server},
     proxy::headers::{RequestRules, Via, rewrite_request, rewrite_response},
     scope::{Scope, ScopeSet},
+    store::{Store, StoreMetrics},
     token::{Brokers, TokenMetrics},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, uri::PathAndQuery};
@@ -91,7 +92,14 @@ pub(super) fn token_load() -> Round {
     let brokers = {
         let _entered = runtime.enter();
         let metrics = Arc::new(TokenMetrics::new(&Registry::new()).unwrap());
-        Brokers::new(runtime.handle().clone(), Arc::new(SystemClock), metrics)
+        let store = Arc::new(StoreMetrics::new(&Registry::new()).unwrap());
+        let store = Store::new(&config.state, store);
+        Brokers::new(
+            runtime.handle().clone(),
+            Arc::new(SystemClock),
+            metrics,
+            store,
+        )
     };
     let mut generation = brokers.generation();
     let broker = generation.broker(&upstream.tokens.credential, upstream.tokens.ask);

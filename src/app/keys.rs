@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     keys::{KeyRing, KeyState, KeyView, public_key_set},
     publication,
-    token::{Credential, Source},
+    token::Credential,
 };
 
 /// The key rings of a configuration.
@@ -64,7 +64,7 @@ pub(super) fn watch_publications(
         rings.any(|other| Arc::ptr_eq(other, ring))
     };
     for credential in credentials {
-        let Source::Client(client) = &credential.source else {
+        let Some(client) = credential.source.client() else {
             continue;
         };
         if let (Some(ring), Some(url)) = (client.keys(), &client.key_set)
@@ -81,8 +81,5 @@ pub(super) fn watch_publications(
 }
 
 fn ring_of(credential: &Arc<Credential>) -> Option<&Arc<KeyRing>> {
-    match &credential.source {
-        Source::Client(client) => client.keys(),
-        Source::Static(_) => None,
-    }
+    credential.source.client()?.keys()
 }

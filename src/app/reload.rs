@@ -222,6 +222,8 @@ impl Reloader {
             server,
             admin,
             log,
+            // It is what it was: another store is a restart.
+            state: _,
             mut credentials,
             mut upstreams,
         } = loaded.config;

@@ -110,7 +110,11 @@ fn serve(loaded: Loaded, surroundings: &Surroundings, logs: &Logs) -> Result<Exi
             "draining: requests in flight are finished, new connections are refused"
         );
         running.shutdown();
-        drained(first.is_some(), &mut stops, move || running.join()).await
+        let rotations = running.rotations();
+        let exit = drained(first.is_some(), &mut stops, move || running.join()).await;
+        // Cut short or not: a refresh token that is on its way is written down first.
+        rotations.finish().await;
+        exit
     });
     // A drain that was cut short must not be waited for here.
     runtime.shutdown_background();

@@ -4,6 +4,8 @@ mod describe;
 
 use std::sync::Arc;
 
+use prometheus::Registry;
+
 use super::{
     Exit, Surroundings,
     args::TokenArgs,
@@ -14,7 +16,8 @@ use crate::{
     clock::{Clock as _, SystemClock},
     config::{Config, Loaded},
     oauth::{Answer, Cause, Failure},
-    token::{Ask, Credential, Source},
+    store::{Store, StoreMetrics},
+    token::{Ask, Credential, Source, custody},
 };
 use describe::{Description, Subject};
 
@@ -58,7 +61,9 @@ impl TokenError {
             | Self::SeveralUpstreams { .. } => Exit::Usage,
             Self::Runtime(_) => Exit::Failed,
             // 3 is for `check` and `route test`: here the command has failed.
-            Self::NoToken { exit, .. } if *exit == Exit::Temporary => Exit::Temporary,
+            Self::NoToken { exit, .. } if matches!(exit, Exit::Temporary | Exit::LoginNeeded) => {
+                *exit
+            }
             Self::NoToken { .. } => Exit::Failed,
         }
     }
@@ -83,7 +88,7 @@ fn answer(args: &TokenArgs, config: &Config, is_terminal: bool) -> Result<Said, 
     }
     let credential = credential(config, &args.credential)?;
     let (upstream, ask) = ask(config, credential, args.upstream.as_deref())?;
-    let token = request(credential, ask)?;
+    let token = request(config, credential, ask)?;
     let subject = Subject {
         credential,
         upstream,
@@ -153,9 +158,29 @@ fn ask<'a>(
 }
 
 /// The token and what was said of it.
-fn request(credential: &Credential, ask: Option<&Ask>) -> Result<Answer, TokenError> {
-    let client = match &credential.source {
-        Source::Client(client) => client,
+fn request(
+    config: &Config,
+    credential: &Credential,
+    ask: Option<&Ask>,
+) -> Result<Answer, TokenError> {
+    let scopes = ask.filter(|ask| ask.send).map(|ask| &ask.scopes);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| TokenError::Runtime(error.to_string()))?;
+    let outcome: Result<Answer, Failure> = match &credential.source {
+        Source::Client(client) => runtime.block_on(check::request((**client).clone(), scopes)),
+        // Never a rotation: what was stored last is shown as it is.
+        Source::Login(login) => {
+            let metrics = StoreMetrics::new(&Registry::new());
+            let metrics = metrics.map_err(|error| TokenError::Runtime(error.to_string()))?;
+            let store = Store::new(&config.state, Arc::new(metrics));
+            let key = login.store_key(&credential.name, None);
+            let now = SystemClock.now().wall;
+            runtime
+                .block_on(custody::stored(&store, &key, now))
+                .map_err(Failure::from)
+        }
         Source::Static(token) => {
             return Ok(Answer {
                 injection: token.clone(),
@@ -167,12 +192,6 @@ fn request(credential: &Credential, ask: Option<&Ask>) -> Result<Answer, TokenEr
             });
         }
     };
-    let scopes = ask.filter(|ask| ask.send).map(|ask| &ask.scopes);
-    let outcome: Result<Answer, Failure> = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| TokenError::Runtime(error.to_string()))?
-        .block_on(check::request((**client).clone(), scopes));
     outcome.map_err(|failure| {
         let (exit, hint) = check::advice(&failure.cause);
         TokenError::NoToken {

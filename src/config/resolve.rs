@@ -15,7 +15,7 @@ mod upstream;
 use std::net::SocketAddr;
 
 use super::{Config, problem::ProblemCode, reader::Reader, value::Fault};
-use crate::{secret::AccessKeys, socket::Address};
+use crate::{secret::AccessKeys, socket::Address, store::StoreParams};
 use claims::Claims;
 use file::Files;
 
@@ -72,6 +72,8 @@ pub(super) fn config(reader: &mut Reader) -> Option<Config> {
         server: server?,
         admin: admin?,
         log: log?,
+        // No credential has a login yet: there is nothing to keep, and nowhere to configure.
+        state: StoreParams::Memory,
         credentials: credentials
             .into_iter()
             .map(credential::Draft::into_credential)

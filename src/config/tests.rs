@@ -320,7 +320,7 @@ fn profiles_preset_what_the_lms_is_known_to_want() {
         let credential = credentials.find(|credential| &*credential.name == name);
         match &credential.unwrap().source {
             Source::Client(client) => client.clone(),
-            Source::Static(_) => panic!("{name} is static"),
+            _ => panic!("{name} is no client"),
         }
     };
     let d2l = client("d2l");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
+use zeroize::Zeroizing;
 
 use crate::{
     id_key::Signer,
@@ -26,6 +27,15 @@ pub enum Injection {
 }
 
 impl Injection {
+    /// `Bearer` with a token that was checked when it came; `None`: it is none after all.
+    #[must_use]
+    pub fn bearer(token: &SecretString) -> Option<Self> {
+        let field = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
+        let mut field = HeaderValue::from_str(&field).ok()?;
+        field.set_sensitive(true);
+        Some(Self::Bearer(field))
+    }
+
     /// What must not be seen in an answer. A signature is another one each time; what is seen of it here is nothing.
     #[must_use]
     pub fn secret(&self) -> &[u8] {

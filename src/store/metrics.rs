@@ -9,6 +9,9 @@ pub struct StoreMetrics {
     operations: IntCounterVec,
 }
 
+/// The `result` label where there is no error.
+const OK: &str = "ok";
+
 /// The `operation` label.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Operation {
@@ -38,13 +41,21 @@ impl StoreMetrics {
         Ok(Self { operations })
     }
 
+    /// Makes the children of a backend at 0.
+    pub(super) fn prepare(&self, backend: &str) {
+        for operation in Operation::ALL {
+            self.operations
+                .with_label_values(&[backend, operation.as_str(), OK]);
+        }
+    }
+
     pub(super) fn count<T>(
         &self,
         backend: &str,
         operation: Operation,
         result: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let label = result.as_ref().err().map_or("ok", StoreError::result);
+        let label = result.as_ref().err().map_or(OK, StoreError::result);
         self.operations
             .with_label_values(&[backend, operation.as_str(), label])
             .inc();
@@ -53,6 +64,15 @@ impl StoreMetrics {
 }
 
 impl Operation {
+    const ALL: [Self; 6] = [
+        Self::Read,
+        Self::Lock,
+        Self::Reserve,
+        Self::Intent,
+        Self::Commit,
+        Self::Forget,
+    ];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",

@@ -1,46 +1,47 @@
 //! Who gets which token: a permit goes in, a token comes out.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, HeaderName};
 use tokio::runtime::Handle;
 
 use super::{
-    AccessToken, Ask, Credential, Readiness, Source, Subject, SubjectError, TokenError,
-    TokenMetrics, TokenView,
+    AccessToken, Ask, Credential, Readiness, Subject, SubjectError, TokenError, TokenMetrics,
+    TokenView,
     cell::TokenCell,
+    custody::{Custodian, Rotations},
     generation::Generation,
-    issuer::{Issuer, Origin},
+    issuer::Issuer,
     pool::Pool,
+    supplier::Supplier,
 };
 use crate::{
     clock::{Clock, Moment},
-    oauth::{ClientParams, TokenEndpoint},
     policy::Permit,
     scope::ScopeSet,
+    store::Store,
 };
 
 /// Narrowed tokens of the whole process. More scope sets than routes there cannot be; this bounds what a mistake costs.
 const MAX_NARROWED: u64 = 10_000;
 
-/// What a token request may take beyond its own timeout before it is given up from outside.
-const GRACE: Duration = Duration::from_secs(1);
-
 /// All cells of the process, shared between upstreams that ask the same credential for the same.
 pub struct Brokers {
-    pool: Arc<Pool<TokenEndpoint>>,
+    pool: Arc<Pool<Supplier>>,
+    custodian: Arc<Custodian>,
 }
 
 /// The brokers of one generation, in the making.
 pub struct BrokerGeneration {
-    pool: Arc<Pool<TokenEndpoint>>,
-    generation: Generation<TokenEndpoint>,
+    pool: Arc<Pool<Supplier>>,
+    custodian: Arc<Custodian>,
+    generation: Generation<Supplier>,
 }
 
 /// The tokens of one upstream, or of one route with a credential of its own.
 pub struct Broker {
-    pool: Arc<Pool<TokenEndpoint>>,
-    issuer: Arc<Issuer<TokenEndpoint>>,
+    pool: Arc<Pool<Supplier>>,
+    issuer: Arc<Issuer<Supplier>>,
     tokens: Tokens,
     subject_header: Option<HeaderName>,
 }
@@ -62,12 +63,25 @@ enum Tokens {
 }
 
 impl Brokers {
-    /// `runtime`: where token requests run.
+    /// `runtime`: where token requests run. `store`: where logins are kept.
     #[must_use]
-    pub fn new(runtime: Handle, clock: Arc<dyn Clock>, metrics: Arc<TokenMetrics>) -> Self {
+    pub fn new(
+        runtime: Handle,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<TokenMetrics>,
+        store: Store,
+    ) -> Self {
+        let custodian = Custodian::new(store, Arc::clone(&clock), Arc::clone(&metrics));
         Self {
             pool: Pool::new(runtime, clock, metrics, MAX_NARROWED),
+            custodian,
         }
+    }
+
+    /// The rotations of refresh tokens under way. The process must not end before they have.
+    #[must_use]
+    pub fn rotations(&self) -> Arc<Rotations> {
+        self.custodian.rotations()
     }
 
     /// Begins the brokers of one generation of the configuration.
@@ -75,6 +89,7 @@ impl Brokers {
     pub fn generation(&self) -> BrokerGeneration {
         BrokerGeneration {
             pool: Arc::clone(&self.pool),
+            custodian: Arc::clone(&self.custodian),
             generation: Generation::new(&self.pool),
         }
     }
@@ -100,9 +115,15 @@ impl Brokers {
 impl BrokerGeneration {
     /// The broker of one upstream. Its shared token, if it has one and nobody has asked for it yet, is asked for at once.
     pub fn broker(&mut self, credential: &Arc<Credential>, ask: Ask) -> Arc<Broker> {
+        let custodian = &self.custodian;
+        let origin = |credential: &Credential| Supplier::of(credential, custodian);
         let issuer = self.generation.issuer(credential, origin);
-        let is_issued = matches!(credential.source, Source::Client(_));
         let subject_header = credential.subject_header.clone();
+        let is_issued = credential.source.client().is_some();
+        let ask = Ask {
+            per_route: ask.per_route && credential.source.can_narrow(),
+            ..ask
+        };
         let tokens = match Choice::new(is_issued, ask) {
             Choice::Shared(scopes) if subject_header.is_some() => Tokens::Personal(scopes),
             Choice::Shared(scopes) => Tokens::Shared(self.generation.warm(&issuer, scopes)),
@@ -228,23 +249,15 @@ impl Choice {
     }
 }
 
-fn origin(credential: &Credential) -> Origin<TokenEndpoint> {
-    match &credential.source {
-        Source::Client(params) => {
-            let limit = params.timeout.saturating_add(GRACE);
-            Origin::Source(
-                Arc::new(TokenEndpoint::new(ClientParams::clone(params))),
-                limit,
-            )
-        }
-        Source::Static(token) => Origin::Fixed(token.clone()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::oauth::Injection;
+    use crate::{
+        oauth::Injection,
+        store::{StoreMetrics, StoreParams},
+    };
 
     fn ask(send: bool, per_route: bool) -> Ask {
         Ask {
@@ -278,14 +291,16 @@ mod tests {
     async fn upstreams_share_a_static_credential_whatever_they_allow() {
         let metrics = TokenMetrics::new(&prometheus::Registry::new()).unwrap();
         let clock = Arc::new(crate::clock::ManualClock::new());
-        let brokers = Brokers::new(Handle::current(), clock, Arc::new(metrics));
+        let store = StoreMetrics::new(&prometheus::Registry::new()).unwrap();
+        let store = Store::new(&StoreParams::Memory, Arc::new(store));
+        let brokers = Brokers::new(Handle::current(), clock, Arc::new(metrics), store);
         let credential = Arc::new(Credential {
             name: "fixed".into(),
             grant: "static",
             auth_method: "none",
-            source: Source::Static(Injection::Bearer(http::HeaderValue::from_static(
-                "Bearer fixed",
-            ))),
+            source: crate::token::Source::Static(Injection::Bearer(
+                http::HeaderValue::from_static("Bearer fixed"),
+            )),
             subject_header: None,
             timing: crate::token::Timing {
                 default_lifetime: Duration::from_secs(300),

@@ -50,6 +50,8 @@ pub struct WarmGauges {
     pub last_success: Duration,
     /// Failures in a row, of the one with the most.
     pub consecutive_failures: u32,
+    /// A person must log in for one of them.
+    pub needs_login: bool,
 }
 
 /// Collects the gauges.
@@ -68,6 +70,7 @@ struct Families {
     last_success: GaugeVec,
     consecutive_failures: GaugeVec,
     clock_skew: GaugeVec,
+    reauth_required: GaugeVec,
 }
 
 impl WarmGauges {
@@ -80,6 +83,7 @@ impl WarmGauges {
             issued: self.issued.min(other.issued),
             last_success: self.last_success.min(other.last_success),
             consecutive_failures: self.consecutive_failures.max(other.consecutive_failures),
+            needs_login: self.needs_login || other.needs_login,
         }
     }
 }
@@ -125,6 +129,10 @@ impl Gauges {
                     "bursar_clock_skew_seconds",
                     "The local clock minus that of the authorization server.",
                 )?,
+                reauth_required: gauge(
+                    "bursar_token_reauth_required",
+                    "Whether a person must log in (0 or 1).",
+                )?,
             },
             watched: Arc::default(),
         })
@@ -141,7 +149,7 @@ impl Gauges {
 }
 
 impl Families {
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
 
     fn all(&self) -> [&GaugeVec; Self::COUNT] {
         [
@@ -152,6 +160,7 @@ impl Families {
             &self.last_success,
             &self.consecutive_failures,
             &self.clock_skew,
+            &self.reauth_required,
         ]
     }
 
@@ -163,8 +172,10 @@ impl Families {
         self.clock_skew
             .with_label_values(&labels)
             .set(of.clock_skew);
-        let Some(warm) = of.warm else { return };
         let set = |family: &GaugeVec, value| family.with_label_values(&labels).set(value);
+        let needs_login = of.warm.is_some_and(|warm| warm.needs_login);
+        set(&self.reauth_required, f64::from(u8::from(needs_login)));
+        let Some(warm) = of.warm else { return };
         set(&self.valid, f64::from(u8::from(warm.valid)));
         set(&self.expiry, warm.expiry.as_secs_f64());
         set(&self.issued, warm.issued.as_secs_f64());
@@ -237,6 +248,7 @@ mod tests {
         issued: Duration::from_secs(1_767_225_600),
         last_success: Duration::from_secs(1_767_225_601),
         consecutive_failures: 3,
+        needs_login: true,
     };
 
     fn scraped(registry: &Registry) -> String {
@@ -261,6 +273,7 @@ mod tests {
             "bursar_token_issued_timestamp_seconds{credential=\"d2l\"} 1767225600\n",
             "bursar_token_last_refresh_success_timestamp_seconds{credential=\"d2l\"} 1767225601\n",
             "bursar_token_refresh_consecutive_failures{credential=\"d2l\"} 3\n",
+            "bursar_token_reauth_required{credential=\"d2l\"} 1\n",
             "bursar_clock_skew_seconds{credential=\"d2l\"} -1.5\n",
         ] {
             assert!(text.contains(sample), "{sample}\n{text}");

@@ -30,6 +30,18 @@ pub struct RefreshRules {
 }
 
 impl LoginParams {
+    /// As [`ClientParams::is_same_client`].
+    #[must_use]
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        self.client.is_same_client(&other.client) && self.refresh == other.refresh
+    }
+
+    /// As [`ClientParams::asks_the_same`]. How a person agrees is no matter of a token request.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Self, now: Duration) -> bool {
+        self.client.asks_the_same(&other.client, now)
+    }
+
     /// Under what the login of the credential called `credential` is stored; `subject`: whose it is, where each person has one.
     #[must_use]
     pub fn store_key(&self, credential: &Arc<str>, subject: Option<&Arc<str>>) -> StoreKey {

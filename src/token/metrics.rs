@@ -19,6 +19,12 @@ use crate::{
 /// Token requests and waits: from a fast AS to the longest `timeout` and `wait` that make sense.
 const BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0];
 
+/// `result` of a rotation: its refresh token is on the disk.
+const PERSISTED: &str = "persisted";
+
+/// `result` of a rotation: its refresh token is in memory only.
+const PERSIST_FAILED: &str = "persist_failed";
+
 /// The `bursar_token_*` families.
 pub struct TokenMetrics {
     refreshes: IntCounterVec,
@@ -26,7 +32,7 @@ pub struct TokenMetrics {
     lookups: IntCounterVec,
     wait_duration: HistogramVec,
     waiters: IntGaugeVec,
-    reauth_required: IntGaugeVec,
+    rotations: IntCounterVec,
     gauges: Gauges,
 }
 
@@ -107,12 +113,12 @@ impl TokenMetrics {
                 ),
                 &["credential"],
             )?,
-            reauth_required: IntGaugeVec::new(
+            rotations: IntCounterVec::new(
                 Opts::new(
-                    "bursar_token_reauth_required",
-                    "Whether a person must log in (0 or 1).",
+                    "bursar_refresh_token_rotations_total",
+                    "New refresh tokens by whether they could be written down.",
                 ),
-                &["credential"],
+                &["credential", "result"],
             )?,
             gauges: Gauges::new()?,
         };
@@ -121,7 +127,7 @@ impl TokenMetrics {
         registry.register(Box::new(metrics.lookups.clone()))?;
         registry.register(Box::new(metrics.wait_duration.clone()))?;
         registry.register(Box::new(metrics.waiters.clone()))?;
-        registry.register(Box::new(metrics.reauth_required.clone()))?;
+        registry.register(Box::new(metrics.rotations.clone()))?;
         registry.register(Box::new(metrics.gauges.clone()))?;
         Ok(metrics)
     }
@@ -131,8 +137,10 @@ impl TokenMetrics {
     pub fn credential(&self, name: &str) -> CredentialMetrics {
         let result = |result| self.refreshes.with_label_values(&[name, result]);
         let outcome = |outcome| self.lookups.with_label_values(&[name, outcome]);
-        // Only a credential with a login can need one; the others say so with a 0.
-        self.reauth_required.with_label_values(&[name]).set(0);
+        // Only a credential with a login has any; the others say so with a 0.
+        for result in [PERSISTED, PERSIST_FAILED] {
+            self.rotations.with_label_values(&[name, result]);
+        }
         CredentialMetrics {
             refreshes: Refreshes {
                 success: result("success"),
@@ -160,7 +168,17 @@ impl TokenMetrics {
         series::retain(&self.lookups, keep);
         series::retain(&self.wait_duration, keep);
         series::retain(&self.waiters, keep);
-        series::retain(&self.reauth_required, keep);
+        series::retain(&self.rotations, keep);
+    }
+
+    /// Counts an attempt to write down a new refresh token of the credential `name`.
+    pub fn count_rotation(&self, name: &str, is_persisted: bool) {
+        let result = if is_persisted {
+            PERSISTED
+        } else {
+            PERSIST_FAILED
+        };
+        self.rotations.with_label_values(&[name, result]).inc();
     }
 
     /// Reads the gauges from `watched` at each scrape, for as long as it lives.
@@ -243,7 +261,8 @@ mod tests {
         }
         for sample in [
             "bursar_token_waiters{credential=\"d2l\"} 0",
-            "bursar_token_reauth_required{credential=\"d2l\"} 0",
+            "bursar_refresh_token_rotations_total{credential=\"d2l\",result=\"persisted\"} 0",
+            "bursar_refresh_token_rotations_total{credential=\"d2l\",result=\"persist_failed\"} 0",
             "bursar_token_refresh_duration_seconds_bucket{credential=\"d2l\",le=\"0.05\"} 0",
             "bursar_token_refresh_duration_seconds_bucket{credential=\"d2l\",le=\"30\"} 0",
             "bursar_token_wait_duration_seconds_count{credential=\"d2l\"} 0",

@@ -66,6 +66,7 @@ pub fn gauges(snapshot: &Snapshot, now: Moment) -> WarmGauges {
             .map_or(Duration::ZERO, |held| held.token.issued.wall),
         last_success: snapshot.status.last_success.unwrap_or_default(),
         consecutive_failures: snapshot.failures(),
+        needs_login: snapshot.status.login_needed().is_some(),
     }
 }
 

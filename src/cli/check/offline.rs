@@ -121,11 +121,14 @@ fn describe(credential: &Credential) -> String {
     let name = &credential.name;
     match &credential.source {
         Source::Static(_) => format!("{name}: a static token, sent as it is; it is never renewed"),
-        Source::Client(client) => {
-            let (grant, auth) = (credential.grant, credential.auth_method);
-            format!("{name}: {grant}, {auth}{}", details(client))
-        }
+        Source::Client(client) => described(credential, client),
+        Source::Login(login) => described(credential, &login.client),
     }
+}
+
+fn described(credential: &Credential, client: &ClientParams) -> String {
+    let (name, grant, auth) = (&credential.name, credential.grant, credential.auth_method);
+    format!("{name}: {grant}, {auth}{}", details(client))
 }
 
 /// What the words of the configuration do not say.

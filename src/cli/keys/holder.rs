@@ -10,7 +10,6 @@ use crate::{
         directory::{self, KeyFileError},
     },
     secret::{SecretFileError, SecretFiles},
-    token::Source,
 };
 
 /// The longest that an assertion can be good for: what counts where no configuration says less.
@@ -78,12 +77,12 @@ impl Holder {
     }
 
     fn all(config: &Config) -> Vec<Self> {
-        let holder = |credential: &Arc<crate::token::Credential>| match &credential.source {
-            Source::Client(client) => client.keys().map(|ring| Self {
+        let holder = |credential: &Arc<crate::token::Credential>| {
+            let ring = credential.source.client()?.keys()?;
+            Some(Self {
                 name: Some(Arc::clone(&credential.name)),
                 ring: Arc::clone(ring),
-            }),
-            Source::Static(_) => None,
+            })
         };
         config.credentials.iter().filter_map(holder).collect()
     }

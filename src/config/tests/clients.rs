@@ -46,7 +46,7 @@ fn key_file(directory: &Path) -> String {
 fn client(loaded: &Loaded) -> &ClientParams {
     match &loaded.config.credentials[0].source {
         Source::Client(client) => client,
-        Source::Static(_) => panic!("a client"),
+        _ => panic!("a client"),
     }
 }
 
