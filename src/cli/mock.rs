@@ -61,7 +61,7 @@ const SECRET: &str = "bursar-mock-secret";
   bursar mock --token-lifetime 20s                 tokens that die young: watch them being renewed
   bursar mock --client-id app --client-secret s    client_secret_basic instead of a key
   bursar mock --lms dap                            Instructure's query API
-  bursar mock --clock-skew 10m                     signed calls are out of range until the skew is learned
+  bursar mock --clock-skew 10m                     an LMS with a wrong clock
   bursar mock --fault on=token,fault=status,status=503,times=3
                                                    the first three token requests fail")]
 pub(super) struct MockArgs {

@@ -194,6 +194,7 @@ mod tests {
         let policy = Policy::build(&PolicySpec {
             mode,
             catalogue: Catalogue::Brightspace,
+            cut_out: Vec::new(),
             allowlist: ScopeSet::parse("users:*:read").unwrap(),
             routes: Vec::new(),
         })

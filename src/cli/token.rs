@@ -15,7 +15,7 @@ use super::{
 use crate::{
     clock::{Clock as _, SystemClock},
     config::{Config, Loaded},
-    oauth::{Answer, Cause, Failure},
+    oauth::{Answer, Cause, Failure, Injection},
     store::{Store, StoreMetrics},
     token::{Ask, Credential, Source, custody},
 };
@@ -36,6 +36,10 @@ enum TokenError {
          a program sends its requests to bursar instead, and needs no token"
     )]
     NoTerminal,
+    #[error(
+        "there is no token to reveal: {0:?} signs each request, and a signature is good for one path and a few minutes"
+    )]
+    Signed(String),
     #[error("there is no credential {name:?}; there is: {known}")]
     UnknownCredential { name: String, known: String },
     #[error("{name:?} is no upstream of this credential; its upstreams: {known}")]
@@ -56,6 +60,7 @@ impl TokenError {
     fn exit(&self) -> Exit {
         match self {
             Self::NoTerminal
+            | Self::Signed(_)
             | Self::UnknownCredential { .. }
             | Self::UnknownUpstream { .. }
             | Self::SeveralUpstreams { .. } => Exit::Usage,
@@ -89,6 +94,9 @@ fn answer(args: &TokenArgs, config: &Config, is_terminal: bool) -> Result<Said, 
     let credential = credential(config, &args.credential)?;
     let (upstream, ask) = ask(config, credential, args.upstream.as_deref())?;
     let token = request(config, credential, ask)?;
+    if args.reveal && matches!(token.injection, Injection::Signature(_)) {
+        return Err(TokenError::Signed(credential.name.to_string()));
+    }
     let subject = Subject {
         credential,
         upstream,

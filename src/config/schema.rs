@@ -222,6 +222,14 @@ keys! {
     "credentials.*.client_key_file": PathBuf;
     /// The company proxy to go through: http://[USER:PASSWORD@]HOST:PORT.
     "credentials.*.http_proxy": ProxyUrl, secret;
+    /// The application's id (Application ID) of an id_key grant.
+    "credentials.*.app_id": Text;
+    /// The file that holds its key (Application Key).
+    "credentials.*.app_key_file": PathBuf;
+    /// The id of the user in whose name an id_key grant signs.
+    "credentials.*.user_id": Text;
+    /// The file that holds that user's key.
+    "credentials.*.user_key_file": PathBuf;
     /// The token of a static grant; a file of its own (token_file) is safer.
     "credentials.*.token": SecretString, secret;
     /// The file that holds the token of a static grant.

@@ -716,6 +716,49 @@ fn a_static_token_is_ready_to_be_sent_and_cannot_be_narrowed() {
 }
 
 #[test]
+fn id_keys_make_a_signer_and_cannot_be_narrowed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = directory.path().join(name);
+        write_secret(&path, &format!("canary-{name}\n"));
+        format!("{name}_file = {path:?}\n")
+    };
+    let (app_key, user_key) = (file("app_key"), file("user_key"));
+    let (_, upstream) = SOUND.split_once("[upstreams.lms]").unwrap();
+    let text = |lines: &str| {
+        format!(
+            "[credentials.lms]\nprofile = \"brightspace-id-key\"\n{lines}\n[upstreams.lms]{upstream}"
+        )
+    };
+    let good = text(&format!(
+        "app_id = \"a1\"\n{app_key}user_id = \"u1\"\n{user_key}"
+    ));
+    let loaded = sound(&good, &[]);
+    let credential = &loaded.config.credentials[0];
+    assert_eq!(credential.grant, "id_key");
+    let Source::Static(Injection::Signature(signer)) = &credential.source else {
+        panic!("it signs");
+    };
+    assert_eq!(
+        (signer.app().id(), signer.user().unwrap().id()),
+        ("a1", "u1")
+    );
+    let upstream = &loaded.config.upstreams[0];
+    assert!(!upstream.tokens.ask.send);
+    assert_eq!(upstream.policy.cut_out, ["x_a", "x_b", "x_c", "x_d", "x_t"]);
+
+    let narrowed = good.replace(
+        "credential = \"lms\"",
+        "credential = \"lms\"\ntoken_scope = \"route\"",
+    );
+    assert_eq!(problem(&narrowed).code(), ProblemCode::Conflict);
+    let without = text(&format!("app_id = \"a1\"\nuser_id = \"u1\"\n{user_key}"));
+    assert_eq!(problem(&without).key(), "credentials.lms.app_key_file");
+    let odd = good.replace("app_id", "client_id = \"x\"\napp_id");
+    assert_eq!(problem(&odd).key(), "credentials.lms.client_id");
+}
+
+#[test]
 fn a_route_that_allows_upgrades_needs_http_1() {
     let text = |http2: &str| {
         SOUND

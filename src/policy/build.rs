@@ -19,6 +19,7 @@ use crate::scope::{Scope, ScopeSet};
 pub(super) struct Builder<'a> {
     mode: Mode,
     catalogue: Catalogue,
+    cut_out: Parameters,
     allowlist: &'a ScopeSet,
     routes: Vec<Arc<Route>>,
     /// Those of the catalogue that others stand in front of.
@@ -44,6 +45,7 @@ impl<'a> Builder<'a> {
         Self {
             mode: spec.mode,
             catalogue,
+            cut_out: Parameters::named(&spec.cut_out).and(catalogue.credential_parameters()),
             allowlist: &spec.allowlist,
             routes: Vec::new(),
             replaced: BTreeSet::new(),
@@ -89,7 +91,7 @@ impl<'a> Builder<'a> {
             allowlist: self.allowlist.clone(),
             ask: Arc::new(ask),
             route_credentials: self.asks.finish(),
-            removed: self.catalogue.credential_parameters(),
+            removed: self.cut_out,
             routes: self.routes,
             allow: self.allow,
             deny: self.deny,

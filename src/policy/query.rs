@@ -37,6 +37,11 @@ impl Parameters {
         Self(bits.map(|(bit, _)| 1 << bit).sum())
     }
 
+    /// Those of both.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     fn contains(self, parameter: usize) -> bool {
         self.0 >> parameter & 1 == 1
     }

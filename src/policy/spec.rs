@@ -35,6 +35,9 @@ pub struct PolicySpec {
     pub mode: Mode,
     /// The built-in table of method + path to scopes.
     pub catalogue: Catalogue,
+    /// Query parameters in which the application's own library would send a credential, beside those that the catalogue knows:
+    /// they are cut out before any decision.
+    pub cut_out: Vec<&'static str>,
     /// The allowlist.
     pub allowlist: ScopeSet,
     /// The explicit routes, in the order of the file.

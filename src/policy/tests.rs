@@ -69,6 +69,7 @@ fn build_in(
     Policy::build(&PolicySpec {
         mode,
         catalogue,
+        cut_out: Vec::new(),
         allowlist: scopes(allowlist),
         routes,
     })

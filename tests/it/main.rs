@@ -62,6 +62,9 @@ mod report_mode;
 /// Whose token goes where.
 mod credentials;
 
+/// Requests that are signed instead of carrying a token.
+mod id_key;
+
 /// The life of a token against an authorization server that behaves badly.
 mod token_lifecycle;
 

@@ -7,8 +7,9 @@ use crate::{
     cli::exit::Exit,
     clock::{Clock as _, SystemClock},
     config::{Loaded, Problem, ProblemCode, Problems},
+    id_key::IdKey,
     keys::KeyRing,
-    oauth::{BasicEncoding, ClientAuth, ClientParams, Grant},
+    oauth::{BasicEncoding, ClientAuth, ClientParams, Grant, Injection},
     token::{Credential, Source},
 };
 
@@ -120,6 +121,11 @@ fn counted(count: usize, what: &str) -> String {
 fn describe(credential: &Credential) -> String {
     let name = &credential.name;
     match &credential.source {
+        Source::Static(Injection::Signature(signer)) => format!(
+            "{name}: signs each request as application {}, user {}",
+            signer.app().id(),
+            signer.user().map_or("none", IdKey::id)
+        ),
         Source::Static(_) => format!("{name}: a static token, sent as it is; it is never renewed"),
         Source::Client(client) => described(credential, client),
         Source::Login(login) => described(credential, &login.client),

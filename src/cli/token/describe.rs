@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::{
     cli::output,
     clock::Moment,
-    oauth::Answer,
+    oauth::{Answer, Injection},
     scope::{Scope, ScopeSet},
     token::Credential,
 };
@@ -63,7 +63,11 @@ impl Description {
             upstream: subject.upstream.map(str::to_owned),
             grant: subject.credential.grant,
             auth_method: subject.credential.auth_method,
-            token_type: "Bearer",
+            token_type: match token.injection {
+                Injection::Bearer(_) => "Bearer",
+                Injection::Parameter { name, .. } => name,
+                Injection::Signature(_) => "signature",
+            },
             scopes_asked: subject.asked.map(names),
             scopes_granted: token.granted.as_ref().map(names),
             scopes_missing: missing,
@@ -89,6 +93,10 @@ impl Description {
                 humantime::format_duration(Duration::from_secs(seconds))
             ),
             _ if self.grant == "static" => "not known: the token is static".to_owned(),
+            _ if self.token_type == "signature" => {
+                "not known: the user's key, which signs each request, may expire at the LMS"
+                    .to_owned()
+            }
             _ => "the answer does not say (default_lifetime counts)".to_owned(),
         };
         let mut lines = vec![

@@ -77,7 +77,7 @@ pub(super) fn asking(
     let per_route = token_scope == TokenScope::Route;
     if per_route && (is_static || !send) {
         let why = if is_static {
-            "a static token cannot be narrowed"
+            "nobody is asked for a token here, so there is no narrower one"
         } else {
             "request_scopes = false, so no narrower token can be asked for"
         };

@@ -1,6 +1,7 @@
 //! `[credentials.NAME]`.
 
 mod client;
+mod id_key;
 mod keys;
 mod profile;
 
@@ -56,9 +57,17 @@ impl Draft {
         self.is_used.load(Ordering::Relaxed)
     }
 
-    /// Whether its token is one that somebody else made.
+    /// Whether nobody is asked for a token: somebody else made it, or requests are signed instead.
     pub(super) fn is_static(&self) -> bool {
-        self.grant == Some(Grant::Static)
+        matches!(self.grant, Some(Grant::Static | Grant::IdKey))
+    }
+
+    /// Where the application's own library would put a credential of this kind.
+    pub(super) fn query_parameters(&self) -> &'static [&'static str] {
+        match self.grant {
+            Some(Grant::IdKey) => &["x_a", "x_b", "x_c", "x_d", "x_t"],
+            _ => &[],
+        }
     }
 
     pub(super) fn into_credential(self) -> Option<Arc<Credential>> {
@@ -94,6 +103,7 @@ pub(super) fn credential(
         (Some(profile), Some(grant @ (Grant::ClientCredentials | Grant::JwtBearer))) => {
             from_server(reader, files, &table, profile, grant)
         }
+        (Some(_), Some(Grant::IdKey)) => id_key::id_key(reader, files, &table),
         (Some(_), Some(Grant::Static)) => fixed(reader, files, &table),
         // Which keys go together hangs on these two.
         _ => {

@@ -20,11 +20,10 @@ use crate::{
             address::BaseUrl,
             quantity::{Connections, Timeout},
             request::Scopes,
-            word::Profile,
         },
     },
     dial::Dialer,
-    policy::{Catalogue, Mode, Policy, PolicyProblem, PolicyProblemKind, PolicySpec},
+    policy::{Catalogue, Mode, Policy, PolicyProblem, PolicyProblemKind, PolicySpec, RouteSpec},
     proxy::{HostName, Http2, UpstreamParams},
     scope::ScopeSet,
     socket::Address,
@@ -58,12 +57,11 @@ pub(super) fn upstream(
         reader.fault_at_table(table, "", bad_name(name));
     }
     let credential = asks::named(reader, credentials, table);
-    let profile = credential.and_then(|credential| credential.profile);
     let dialer = dialer(reader, files, claims, table);
     let listen = listen(reader, claims, table, reach);
     let hosts = hosts(reader, claims, table);
     let catalogue = reader.get::<Catalogue>(table, "catalogue");
-    let policy = policy(reader, table, mode, credentials, catalogue, profile);
+    let policy = policy(reader, table, mode, credentials, catalogue, credential);
     let asking = asks::asking(reader, table, credential);
 
     let response_timeout = reader.get::<Timeout>(table, "response_timeout");
@@ -199,8 +197,9 @@ fn policy(
     mode: Mode,
     credentials: &[Draft],
     catalogue: Option<Catalogue>,
-    profile: Option<Profile>,
+    credential: Option<&Draft>,
 ) -> Option<(PolicySpec, Policy)> {
+    let profile = credential.and_then(|credential| credential.profile);
     let dialect = Dialect::of(catalogue.unwrap_or_default(), profile);
     let mut is_sound = catalogue.is_some();
     let scopes = reader.get::<Scopes>(table, "scopes");
@@ -250,6 +249,7 @@ fn policy(
     let spec = PolicySpec {
         mode,
         catalogue: catalogue.unwrap_or_default(),
+        cut_out: cut_out(credential, credentials, &routes),
         allowlist: allowlist.unwrap_or_default(),
         routes,
     };
@@ -262,6 +262,22 @@ fn policy(
             None
         }
     }
+}
+
+/// What the applications of its credentials would send by themselves.
+fn cut_out(
+    credential: Option<&Draft>,
+    credentials: &[Draft],
+    routes: &[RouteSpec],
+) -> Vec<&'static str> {
+    let of_routes = credentials.iter().filter(|draft| {
+        let mut named = routes
+            .iter()
+            .filter_map(|route| route.credential.as_deref());
+        named.any(|name| name == draft.name)
+    });
+    let used = credential.into_iter().chain(of_routes);
+    used.flat_map(Draft::query_parameters).copied().collect()
 }
 
 /// Gives a problem of the policy the place of the route that it speaks of.

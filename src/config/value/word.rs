@@ -25,6 +25,8 @@ pub(in crate::config) enum Profile {
     Oauth2,
     /// D2L Brightspace, server to server.
     Brightspace,
+    /// D2L Brightspace, calls signed with ID keys.
+    BrightspaceIdKey,
     /// LTI services of D2L Brightspace.
     BrightspaceLti,
     /// LTI services of Canvas.
@@ -44,6 +46,8 @@ pub(in crate::config) enum Grant {
     ClientCredentials,
     /// RFC 7523 section 2.1.
     JwtBearer,
+    /// Keys that sign each request.
+    IdKey,
     /// A token that somebody else made.
     Static,
 }
@@ -91,6 +95,7 @@ impl Grant {
         match self {
             Self::ClientCredentials => "client_credentials",
             Self::JwtBearer => "jwt_bearer",
+            Self::IdKey => "id_key",
             Self::Static => "static",
         }
     }
@@ -134,10 +139,11 @@ words!(ReadyNeeds: "first_token" => Self::FirstToken, "token" => Self::Token, "n
 words!(LogFormat: "auto" => Self::Auto, "text" => Self::Text, "json" => Self::Json; later: []);
 words!(Profile: "oauth2" => Self::Oauth2, "brightspace" => Self::Brightspace, "brightspace-lti" => Self::BrightspaceLti,
     "canvas-lti" => Self::CanvasLti, "blackboard" => Self::Blackboard, "blackboard-lti" => Self::BlackboardLti,
-    "instructure" => Self::Instructure;
-    later: ["brightspace-id-key", "ltiaas", "canvas", "moodle"]);
-words!(Grant: "client_credentials" => Self::ClientCredentials, "jwt_bearer" => Self::JwtBearer, "static" => Self::Static;
-    later: ["authorization_code", "id_key"]);
+    "instructure" => Self::Instructure, "brightspace-id-key" => Self::BrightspaceIdKey;
+    later: ["ltiaas", "canvas", "moodle"]);
+words!(Grant: "client_credentials" => Self::ClientCredentials, "jwt_bearer" => Self::JwtBearer, "id_key" => Self::IdKey,
+    "static" => Self::Static;
+    later: ["authorization_code"]);
 words!(AuthMethod: "client_secret_basic" => Self::ClientSecretBasic, "client_secret_post" => Self::ClientSecretPost,
     "client_secret_jwt" => Self::ClientSecretJwt, "private_key_jwt" => Self::PrivateKeyJwt,
     "tls_client_auth" => Self::TlsClientAuth, "self_signed_tls_client_auth" => Self::SelfSignedTlsClientAuth, "none" => Self::None;

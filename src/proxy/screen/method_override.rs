@@ -289,6 +289,7 @@ mod tests {
                 let policy = Policy::build(&PolicySpec {
                     mode,
                     catalogue: Catalogue::Canvas,
+                    cut_out: Vec::new(),
                     allowlist: ScopeSet::default(),
                     routes,
                 })

@@ -19,6 +19,12 @@ const BRIGHTSPACE: Presets = &[
     ),
 ];
 
+const BRIGHTSPACE_ID_KEY: Presets = &[
+    ("grant", r#""id_key""#),
+    // Who signs has the rights of the user's role; there is nobody to ask for scopes.
+    ("request_scopes", "false"),
+];
+
 const BRIGHTSPACE_LTI: Presets = &[
     ("grant", r#""client_credentials""#),
     ("auth_method", r#""private_key_jwt""#),
@@ -71,6 +77,7 @@ impl Profile {
         match self {
             Self::Oauth2 => "oauth2",
             Self::Brightspace => "brightspace",
+            Self::BrightspaceIdKey => "brightspace-id-key",
             Self::BrightspaceLti => "brightspace-lti",
             Self::CanvasLti => "canvas-lti",
             Self::Blackboard => "blackboard",
@@ -83,6 +90,7 @@ impl Profile {
         match self {
             Self::Oauth2 => OAUTH2,
             Self::Brightspace => BRIGHTSPACE,
+            Self::BrightspaceIdKey => BRIGHTSPACE_ID_KEY,
             Self::BrightspaceLti => BRIGHTSPACE_LTI,
             Self::CanvasLti => CANVAS_LTI,
             Self::Blackboard => BLACKBOARD,
@@ -133,7 +141,7 @@ impl Profile {
         match self {
             Self::Oauth2 | Self::CanvasLti | Self::BlackboardLti => ScopeSource::Answer,
             Self::Brightspace | Self::BrightspaceLti => ScopeSource::AnswerOrToken,
-            Self::Blackboard | Self::Instructure => ScopeSource::Nowhere,
+            Self::BrightspaceIdKey | Self::Blackboard | Self::Instructure => ScopeSource::Nowhere,
         }
     }
 
