@@ -6,7 +6,7 @@
 //! `catalogue` and `scopes`, instead of borrowing those of bursar's policy: a second opinion is
 //! worth having only if it is independent. It takes calls that are signed with ID keys as well, and hands out a user's key.
 //! As [`Lms::Dap`] it is Instructure's identity service and query API, with the pre-signed objects on another origin; as
-//! [`Lms::Blackboard`] and [`Lms::Moodle`] those systems' web services.
+//! [`Lms::Blackboard`], [`Lms::Canvas`] and [`Lms::Moodle`] those systems' web services.
 //!
 //! [`Mock::start`] runs it inside a test, `bursar mock` on its own. [`Control`] steers it, or over HTTP its control endpoint
 //! (`remote`): both order [`Fault`]s, which `serve` lets happen. [`Counters`] say what reached it.
@@ -22,6 +22,9 @@ mod arrived;
 mod assertion;
 mod authorize;
 mod blackboard;
+mod bucket;
+mod canvas;
+mod canvas_site;
 mod catalogue;
 mod client_auth;
 mod consent;
@@ -53,6 +56,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod token_endpoint;
+mod url_scopes;
 mod warehouse;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -65,6 +69,7 @@ use crate::{
     scope::ScopeSet,
     secret::SecretString,
 };
+pub use canvas_site::CanvasParams;
 pub use control::{Control, Gate};
 pub use counters::Counters;
 pub use exchange::exchange;
@@ -98,6 +103,8 @@ pub enum Lms {
     Blackboard,
     /// Moodle's web services.
     Moodle,
+    /// Canvas.
+    Canvas,
 }
 
 impl Lms {
@@ -108,6 +115,7 @@ impl Lms {
             Self::Dap => dap::TOKEN_PATH,
             Self::Blackboard => blackboard::TOKEN_PATH,
             Self::Moodle => moodle::TOKEN_PATH,
+            Self::Canvas => canvas::TOKEN_PATH,
         }
     }
 
@@ -115,6 +123,7 @@ impl Lms {
     const fn authorize_path(self) -> Option<&'static str> {
         match self {
             Self::Brightspace => Some(AUTHORIZE_PATH),
+            Self::Canvas => Some(canvas::AUTHORIZE_PATH),
             Self::Dap | Self::Blackboard | Self::Moodle => None,
         }
     }
@@ -135,6 +144,8 @@ pub struct MockParams {
     pub client: RegisteredClient,
     /// How people log in (the authorization code grant).
     pub login: LoginParams,
+    /// What the Canvas is like.
+    pub canvas: CanvasParams,
     /// How long a token lives. Brightspace allows 30 minutes to 20 hours; here anything from a second up.
     pub token_lifetime: Duration,
     /// Whether calls are not counted against any limit.
@@ -181,6 +192,7 @@ impl MockParams {
             control: None,
             client,
             login: LoginParams::default(),
+            canvas: CanvasParams::default(),
             is_unlimited: false,
             faults: Vec::new(),
             token_lifetime: Duration::from_mins(30),
@@ -269,7 +281,7 @@ impl Mock {
         self.state.token_url()
     }
 
-    /// The authorization endpoint: `authorize_url` of a credential. DAP has none.
+    /// The authorization endpoint: `authorize_url` of a credential, where the LMS has one.
     #[must_use]
     pub fn authorize_url(&self) -> Option<String> {
         let path = self.state.lms.authorize_path()?;

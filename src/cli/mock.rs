@@ -1,5 +1,6 @@
 //! `bursar mock`: a simulated LMS to develop and test an application against.
 
+mod canvas;
 mod guide;
 mod id_keys;
 mod login;
@@ -16,7 +17,7 @@ use tracing::{Level, subscriber::SetGlobalDefaultError};
 use tracing_subscriber::filter::Targets;
 use url::Url;
 
-use self::{guide::Guide, id_keys::IdKeyArgs, login::LoginArgs};
+use self::{canvas::CanvasArgs, guide::Guide, id_keys::IdKeyArgs, login::LoginArgs};
 use super::{Exit, Surroundings, output, signals};
 use crate::{
     causes::with_causes,
@@ -36,7 +37,12 @@ const SCOPES: &str = "users:own_profile:read users:userdata:read enrollment:own_
 const BRIGHTSPACE_LIFETIME: Duration = Duration::from_mins(30);
 const DAP_LIFETIME: Duration = Duration::from_secs(3599);
 
-const BLACKBOARD_LIFETIME: Duration = Duration::from_hours(1);
+/// The same for a Canvas.
+const CANVAS_SCOPES: &str = "url:GET|/api/v1/users/:id url:GET|/api/v1/courses url:GET|/api/v1/courses/:id \
+                             url:GET|/api/v1/courses/:course_id/users";
+
+/// Blackboard's, Canvas's, and of no matter to Moodle.
+const HOUR: Duration = Duration::from_hours(1);
 
 /// These systems know clients by a secret; this one is worth nothing and so may be known.
 const SECRET: &str = "bursar-mock-secret";
@@ -51,7 +57,8 @@ const SECRET: &str = "bursar-mock-secret";
 ///
 /// dap is Instructure's identity service and query API: tables, jobs, and objects on another origin, behind
 /// pre-signed URLs. blackboard hands the same token out again until it expires. moodle has one path and answers
-/// errors with status 200.
+/// errors with status 200. canvas logs people in at /login/oauth2/auth; its refresh tokens stay, and each refresh
+/// kills the token before it.
 ///
 /// What goes wrong is ordered with --fault, or while it runs by POST /mock/faults on the control address; GET
 /// /mock/requests there shows what arrived. docs/reference/mock.md lists the faults.
@@ -61,6 +68,7 @@ const SECRET: &str = "bursar-mock-secret";
   bursar mock --token-lifetime 20s                 tokens that die young: watch them being renewed
   bursar mock --client-id app --client-secret s    client_secret_basic instead of a key
   bursar mock --lms dap                            Instructure's query API
+  bursar mock --lms canvas --approve               a Canvas on which everybody agrees at once
   bursar mock --clock-skew 10m                     an LMS with a wrong clock
   bursar mock --fault on=token,fault=status,status=503,times=3
                                                    the first three token requests fail")]
@@ -109,11 +117,26 @@ pub(super) struct MockArgs {
     token: String,
     #[command(flatten)]
     id_keys: IdKeyArgs,
-    /// The scopes that it is registered for, separated by spaces (brightspace)
-    #[arg(long, value_name = "SCOPES", default_value = SCOPES, value_parser = registered_scopes)]
-    scopes: ScopeSet,
+    /// The scopes that it is registered for, separated by spaces (brightspace, canvas)
+    #[arg(long, value_name = "SCOPES", value_parser = registered_scopes)]
+    scopes: Option<ScopeSet>,
     #[command(flatten)]
     login: LoginArgs,
+    #[command(flatten)]
+    canvas: CanvasArgs,
+}
+
+impl MockArgs {
+    /// What the application is registered for.
+    fn registered(&self) -> ScopeSet {
+        let usual = match self.lms {
+            SimulatedLms::Canvas => CANVAS_SCOPES,
+            _ => SCOPES,
+        };
+        // Both are written here, and a test reads them.
+        let usual = || ScopeSet::parse(usual).unwrap_or_default();
+        self.scopes.clone().unwrap_or_else(usual)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -126,6 +149,8 @@ enum SimulatedLms {
     Blackboard,
     /// Moodle web services
     Moodle,
+    /// Canvas REST API
+    Canvas,
 }
 
 /// Why the mock cannot run.
@@ -191,6 +216,7 @@ fn serve(args: MockArgs, surroundings: &Surroundings) -> Result<(), MockError> {
 }
 
 fn params(args: MockArgs) -> Result<MockParams, MockError> {
+    let scopes = args.registered();
     let keys = match args.jwks_file {
         None => KeySource::Url(args.jwks_url),
         Some(path) => KeySource::Set(read_keys(path)?),
@@ -198,8 +224,9 @@ fn params(args: MockArgs) -> Result<MockParams, MockError> {
     let (lms, lifetime) = match args.lms {
         SimulatedLms::Brightspace => (Lms::Brightspace, BRIGHTSPACE_LIFETIME),
         SimulatedLms::Dap => (Lms::Dap, DAP_LIFETIME),
-        SimulatedLms::Blackboard => (Lms::Blackboard, BLACKBOARD_LIFETIME),
-        SimulatedLms::Moodle => (Lms::Moodle, BLACKBOARD_LIFETIME),
+        SimulatedLms::Blackboard => (Lms::Blackboard, HOUR),
+        SimulatedLms::Moodle => (Lms::Moodle, HOUR),
+        SimulatedLms::Canvas => (Lms::Canvas, HOUR),
     };
     let secret = match args.lms {
         SimulatedLms::Brightspace => args.client_secret,
@@ -209,7 +236,7 @@ fn params(args: MockArgs) -> Result<MockParams, MockError> {
         id: args.client_id,
         secret: secret.map(Into::into),
         keys,
-        scopes: args.scopes,
+        scopes,
     };
     Ok(MockParams {
         lms,
@@ -217,6 +244,7 @@ fn params(args: MockArgs) -> Result<MockParams, MockError> {
         objects: args.objects,
         control: Some(args.control),
         login: args.login.into_params(),
+        canvas: args.canvas.into_params(),
         faults: args.faults,
         is_unlimited: args.unlimited,
         token_lifetime: args.lifetime.unwrap_or(lifetime),
@@ -311,7 +339,7 @@ mod tests {
         assert_eq!(args.jwks_url.port(), Some(9465));
         assert_eq!(args.control, "127.0.0.1:9401".parse().unwrap());
         assert_eq!(args.lms, SimulatedLms::Brightspace);
-        assert_eq!(args.scopes.len(), 5);
+        assert_eq!(args.registered().len(), 5);
     }
 
     #[test]
@@ -330,6 +358,8 @@ mod tests {
             ["--clock-skew", "soon"],
             ["--redirect-uri", "http://app.example.org/callback"],
             ["--refresh-tokens", "sometimes"],
+            ["--throttle-status", "500"],
+            ["--request-cost", "-1"],
         ] {
             assert!(parse(&refused).is_err(), "{refused:?}");
         }
@@ -398,6 +428,7 @@ mod tests {
             (vec![], 5),
             (vec!["--lms", "dap"], 4),
             (vec!["--lms", "blackboard"], 1),
+            (vec!["--lms", "canvas"], 4),
             (vec!["--client-secret", "s3cr3t", "--client-id", "a\"b"], 5),
         ] {
             let arguments: Vec<&str> = FREE.into_iter().chain(more).collect();

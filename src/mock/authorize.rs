@@ -6,12 +6,15 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use url::Url;
 
-use super::{fault::Effect, grants::Asked, login_page, reply, resources, scopes, store::State};
+use super::{
+    Lms, canvas, fault::Effect, grants::Asked, login_page, reply, resources, scopes, store::State,
+};
+use crate::scope::ScopeSet;
 
 /// The largest form that is read, in bytes.
 const MAX_FORM: usize = 16 * 1024;
@@ -42,6 +45,7 @@ pub(super) async fn answer(
     effect: &Effect,
 ) -> Response<Full<Bytes>> {
     let mut response = match *request.method() {
+        Method::GET if is_too_long(state, request.uri()) => reply::empty(StatusCode::URI_TOO_LONG),
         Method::GET => ask(state, request.uri().query().unwrap_or_default(), effect),
         Method::POST => match Limited::new(request.into_body(), MAX_FORM).collect().await {
             Ok(form) => decide(state, &form.to_bytes()),
@@ -86,6 +90,13 @@ fn ask(state: &State, query: &str, effect: &Effect) -> Response<Full<Bytes>> {
             login_page::page(state, &id, &scopes)
         }
     }
+}
+
+fn is_too_long(state: &State, target: &Uri) -> bool {
+    let length = target
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    state.lms == Lms::Canvas && length > canvas::MAX_TARGET
 }
 
 /// The form of the consent page.
@@ -171,8 +182,12 @@ fn check(state: &State, parameters: &HashMap<String, String>) -> Result<Asked, R
         (Some(_), Some("S256")) => return Err(invalid("code_challenge is not one of S256")),
         (Some(_), _) => return Err(invalid("code_challenge_method must be S256")),
     };
-    let scopes = scopes::agreeable(get("scope"), &state.registered)
-        .map_err(|description| refused("invalid_scope", description))?;
+    let scopes = match state.lms {
+        // Such a key gives all that its user may do.
+        Lms::Canvas if !state.canvas.is_scoped => ScopeSet::default(),
+        _ => scopes::agreeable(get("scope"), &state.registered)
+            .map_err(|description| refused("invalid_scope", description))?,
+    };
     Ok(Asked {
         redirect_uri: redirect_uri.to_owned(),
         state: echoed.to_owned(),

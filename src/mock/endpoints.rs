@@ -1,13 +1,13 @@
 //! Which endpoint a request meets, and in whose words it is answered: here the simulated LMSs are told apart.
 
 use bytes::Bytes;
-use http::{Response, StatusCode, Uri};
+use http::{Method, Response, StatusCode, Uri};
 use http_body_util::Full;
 
 use super::{
     Lms, REVOCATION_PATH, api,
     arrived::Arrived,
-    authorize, blackboard, consent, dap,
+    authorize, blackboard, canvas, consent, dap,
     fault::{Effect, Place},
     moodle, reply, revocation, signature,
     store::State,
@@ -15,8 +15,10 @@ use super::{
 };
 
 /// What a request to the LMS's address is for.
-pub(super) fn place(state: &State, path: &str) -> Place {
-    if path == state.lms.token_path() {
+pub(super) fn place(state: &State, method: &Method, path: &str) -> Place {
+    if path == state.lms.token_path() && state.lms == Lms::Canvas && method == Method::DELETE {
+        Place::Revoke
+    } else if path == state.lms.token_path() {
         Place::Token
     } else if Some(path) == state.lms.authorize_path() {
         Place::Authorize
@@ -41,7 +43,13 @@ pub(super) async fn answer(
     match request {
         Arrived::Form(head, form) => {
             let response = match place {
+                Place::Revoke if state.lms == Lms::Canvas => {
+                    canvas::token::delete(state, &head).await
+                }
                 Place::Revoke => revocation::answer(state, &head, form).await,
+                _ if state.lms == Lms::Canvas => {
+                    canvas::token::answer(state, &head, form, effect).await
+                }
                 _ => token_endpoint::answer(state, &head, form, effect).await,
             };
             (response, None)
@@ -59,6 +67,7 @@ pub(super) async fn answer(
             (_, Lms::Dap) => (dap::answer(state, request).await, None),
             (_, Lms::Blackboard) => (blackboard::answer(state, request).await, None),
             (Place::Token, Lms::Moodle) => (moodle::log_in(state, request).await, None),
+            (_, Lms::Canvas) => (canvas::answer(state, request).await, None),
             (_, Lms::Moodle) => (moodle::answer(state, request).await, None),
         },
     }
@@ -74,6 +83,7 @@ pub(super) fn unauthorized(lms: Lms, uri: &Uri) -> Response<Full<Bytes>> {
         Lms::Dap => dap::unauthorized(),
         Lms::Blackboard => blackboard::unauthorized(),
         Lms::Moodle => moodle::unauthorized(),
+        Lms::Canvas => canvas::unauthorized(),
     }
 }
 
@@ -84,15 +94,17 @@ pub(super) fn forbidden(lms: Lms) -> Response<Full<Bytes>> {
         Lms::Dap => dap::forbidden(),
         Lms::Blackboard => blackboard::forbidden(),
         Lms::Moodle => moodle::forbidden(),
+        Lms::Canvas => canvas::forbidden(),
     }
 }
 
 /// "Too many requests", as this LMS says it, without Retry-After.
-pub(super) fn throttled(lms: Lms) -> Response<Full<Bytes>> {
+pub(super) fn throttled(lms: Lms, status: StatusCode) -> Response<Full<Bytes>> {
     match lms {
         Lms::Brightspace => reply::empty(StatusCode::TOO_MANY_REQUESTS),
         Lms::Dap => dap::throttled(None),
         Lms::Blackboard => blackboard::throttled(),
         Lms::Moodle => moodle::throttled(),
+        Lms::Canvas => canvas::throttled(status),
     }
 }

@@ -6,7 +6,7 @@ use http_body_util::Full;
 use serde_json::json;
 
 use super::{
-    endpoints,
+    Lms, endpoints,
     fault::{Effect, Place},
     reply,
     store::State,
@@ -30,7 +30,7 @@ pub(super) fn instead(
         }
         Effect::Throttle(status, retry_after) => {
             let mut response = match (place, state.lms) {
-                (Place::Api, lms) => endpoints::throttled(lms),
+                (Place::Api, lms) | (_, lms @ Lms::Canvas) => endpoints::throttled(lms, *status),
                 _ => reply::empty(StatusCode::TOO_MANY_REQUESTS),
             };
             *response.status_mut() = *status;

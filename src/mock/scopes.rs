@@ -3,6 +3,9 @@
 
 use crate::scope::{Scope, ScopeSet};
 
+/// How the scopes of Canvas begin.
+const URL: &str = "url:";
+
 /// Whether `granted` covers `required`, permission by permission.
 pub(super) fn cover(granted: &ScopeSet, required: &str) -> bool {
     let Some(wanted) = Parts::parse(required) else {
@@ -74,6 +77,10 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn parse(scope: &'a str) -> Option<Self> {
+        if scope.starts_with(URL) {
+            // Canvas's, which are compared as a whole.
+            return None;
+        }
         let (group, rest) = scope.split_once(':')?;
         let (resource, permissions) = rest.split_once(':')?;
         let complete = !group.is_empty()

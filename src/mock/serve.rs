@@ -105,7 +105,7 @@ async fn exchange(
     let path = request.uri().path().to_owned();
     let place = match door {
         Door::Objects => Place::Object,
-        Door::Lms | Door::Control => endpoints::place(state, &path),
+        Door::Lms | Door::Control => endpoints::place(state, &method, &path),
     };
     state.count(|counters| match place {
         Place::Token => counters.token_requests += 1,

@@ -15,6 +15,8 @@ use super::{
     Lms, LoginParams, MockParams,
     access::{AccessTokens, Holder},
     allowance::Allowance,
+    bucket::Buckets,
+    canvas_site::CanvasParams,
     catalogue::Catalogue,
     counters::Counters,
     fault::Faults,
@@ -58,6 +60,7 @@ pub(super) struct State {
     pub(super) secret: Option<SecretString>,
     pub(super) registered: ScopeSet,
     pub(super) login: LoginParams,
+    pub(super) canvas: CanvasParams,
     pub(super) audiences: Vec<String>,
     pub(super) lifetime: Duration,
     pub(super) credits_per_minute: u32,
@@ -77,6 +80,7 @@ pub(super) struct State {
     records: Mutex<Records>,
     warehouse: Mutex<Warehouse>,
     day: Mutex<Allowance>,
+    buckets: Mutex<Buckets>,
 }
 
 /// What changes with each request.
@@ -148,6 +152,7 @@ impl State {
             secret: params.client.secret,
             registered: params.client.scopes,
             login: params.login,
+            canvas: params.canvas,
             audiences: params.audiences,
             lifetime: params.token_lifetime,
             credits_per_minute: params.credits_per_minute,
@@ -164,6 +169,7 @@ impl State {
             faults: Mutex::new(faults),
             records: Mutex::default(),
             warehouse: Mutex::default(),
+            buckets: Mutex::default(),
             day: Mutex::new(Allowance::per(Duration::from_hours(24))),
         }
     }
@@ -202,6 +208,11 @@ impl State {
     /// What has been spent of the calls of a day.
     pub(super) fn day(&self) -> MutexGuard<'_, Allowance> {
         self.day.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What throttles the callers of a Canvas.
+    pub(super) fn buckets(&self) -> MutexGuard<'_, Buckets> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut Counters)) {

@@ -1,6 +1,7 @@
 //! The mock as its peers see it: real requests over real sockets.
 
 mod blackboard;
+mod canvas;
 mod dap;
 mod faults;
 mod id_keys;

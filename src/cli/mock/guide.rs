@@ -25,6 +25,7 @@ pub(super) struct Guide {
     keys: String,
     scopes: ScopeSet,
     token: String,
+    redirect_uri: String,
 }
 
 impl Guide {
@@ -37,8 +38,9 @@ impl Guide {
                 None => args.jwks_url.to_string(),
                 Some(path) => path.display().to_string(),
             },
-            scopes: args.scopes.clone(),
+            scopes: args.registered(),
             token: args.token.clone(),
+            redirect_uri: args.login.first_redirect_uri(),
         }
     }
 
@@ -55,6 +57,7 @@ impl Guide {
                 self.blackboard(mock),
                 "/learn/api/public/v1/users",
             ),
+            SimulatedLms::Canvas => ("Canvas", self.canvas(mock), "/api/v1/users/self"),
             SimulatedLms::Moodle => return self.moodle(mock),
         };
         let origin = mock.origin();
@@ -101,6 +104,19 @@ impl Guide {
 
     fn dap(&self, mock: &Mock) -> String {
         configuration("instructure", self, mock, &self.secret(), &DAP_SCOPES)
+    }
+
+    fn canvas(&self, mock: &Mock) -> String {
+        let authentication = format!(
+            "authorize_url      = \"{}\"\n\
+             redirect_uri       = \"{}\"\n\
+             {}",
+            mock.authorize_url().unwrap_or_default(),
+            self.redirect_uri,
+            self.secret()
+        );
+        let scopes: Vec<&str> = self.scopes.iter().map(Scope::as_str).collect();
+        configuration("canvas", self, mock, &authentication, &scopes)
     }
 
     fn blackboard(&self, mock: &Mock) -> String {
@@ -158,6 +174,7 @@ fn configuration(
     let catalogue = match guide.lms {
         SimulatedLms::Brightspace => "brightspace",
         SimulatedLms::Dap => "dap",
+        SimulatedLms::Canvas => "canvas",
         SimulatedLms::Blackboard | SimulatedLms::Moodle => "none",
     };
     let (origin, token_url) = (mock.origin(), mock.token_url());

@@ -56,6 +56,13 @@ enum OnReuse {
 }
 
 impl LoginArgs {
+    /// One that browsers may be sent back to.
+    pub(super) fn first_redirect_uri(&self) -> String {
+        let usual = LoginParams::default().redirect_uris;
+        let first = self.redirect_uris.first().or_else(|| usual.first());
+        first.map_or_else(String::new, |uri| uri.as_str().to_owned())
+    }
+
     pub(super) fn into_params(self) -> LoginParams {
         let usual = LoginParams::default();
         LoginParams {
