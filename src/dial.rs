@@ -3,6 +3,7 @@
 
 mod http_proxy;
 mod stream;
+mod way;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,6 +16,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 pub use http_proxy::{HttpProxy, ProxyError};
 pub use stream::Stream;
+pub use way::{Connect, Way};
 
 /// Scheme, host and port of a configured server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,8 +90,8 @@ pub struct Dialer {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Limit for name, TCP and TLS together, and for the proxy's answer.
     pub timeout: Duration,
-    /// Through whom.
-    pub proxy: Option<Arc<HttpProxy>>,
+    /// By which way.
+    pub way: Way,
 }
 
 impl PartialEq for Dialer {
@@ -100,13 +102,13 @@ impl PartialEq for Dialer {
             origin,
             tls,
             timeout,
-            proxy,
+            way,
         } = self;
         let is_same_tls = match (tls, &other.tls) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.is_none() && other.is_none(),
         };
-        *origin == other.origin && *timeout == other.timeout && *proxy == other.proxy && is_same_tls
+        *origin == other.origin && *timeout == other.timeout && *way == other.way && is_same_tls
     }
 }
 
@@ -160,13 +162,20 @@ impl Dialer {
     async fn open(&self, offer: Offer) -> Result<(Stream, Phases), DialError> {
         let mut phases = Phases::default();
         let started = Instant::now();
+        if let Way::Memory(connect) = &self.way {
+            // It would have to be verified like any other peer, and cannot be.
+            return match self.tls {
+                None => Ok((Stream::Memory(connect()), phases)),
+                Some(_) => Err(DialError::Tls(io::ErrorKind::Unsupported.into())),
+            };
+        }
 
         let blame = |error| self.blame(error);
         let addresses = self.resolve().await.map_err(blame)?;
         phases.dns = started.elapsed();
 
         let mut tcp = self.connect(&addresses, started).await.map_err(blame)?;
-        if let Some(proxy) = &self.proxy {
+        if let Some(proxy) = self.way.proxy() {
             // Rare, and too large to make room for in every dial.
             let tunnel = Box::pin(proxy.tunnel(tcp, &self.origin));
             tcp = tunnel.await.map_err(DialError::Proxy)?;
@@ -190,10 +199,10 @@ impl Dialer {
     /// Whose failure it is to be reached: the proxy resolves the origin's name, and connects to it.
     fn blame(&self, error: DialError) -> DialError {
         match error {
-            DialError::Dns(cause) if self.proxy.is_some() => {
+            DialError::Dns(cause) if self.way.proxy().is_some() => {
                 DialError::Proxy(ProxyError::Dns(cause))
             }
-            DialError::Connect(cause) if self.proxy.is_some() => {
+            DialError::Connect(cause) if self.way.proxy().is_some() => {
                 DialError::Proxy(ProxyError::Connect(cause))
             }
             error => error,
@@ -201,7 +210,7 @@ impl Dialer {
     }
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
-        let next = match &self.proxy {
+        let next = match self.way.proxy() {
             Some(proxy) => (&*proxy.host, proxy.port),
             None => (&*self.origin.host, self.origin.port),
         };
@@ -286,7 +295,7 @@ mod tests {
                 origin: origin(false, host, port),
                 tls: None,
                 timeout,
-                proxy: None,
+                way: Way::Direct,
             }
         }
     }
@@ -323,6 +332,29 @@ mod tests {
         assert_eq!(&word, b"ping");
         assert_eq!(phases.tls, Duration::ZERO);
         peer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_peer_in_this_process_is_reached_without_a_network_and_never_over_tls() {
+        let (sender, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+        let mut dialer = plain(1, Duration::from_secs(5));
+        dialer.way = Way::Memory(Arc::new(move || {
+            let (ours, theirs) = tokio::io::duplex(64);
+            sender.send(theirs).unwrap();
+            ours
+        }));
+        assert!(dialer == dialer.clone());
+        let (mut stream, _) = dialer.dial(Offer::Http1).await.unwrap();
+        stream.write_all(b"ping").await.unwrap();
+        let mut word = [0; 4];
+        let peer = &mut accepted.try_recv().unwrap();
+        peer.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"ping");
+
+        dialer.tls = Some(crate::tls::client_config(&crate::tls::Trust::default()).unwrap());
+        let dialled = dialer.dial(Offer::Both).await;
+        assert!(matches!(dialled, Err(DialError::Tls(_))));
+        assert!(accepted.try_recv().is_err());
     }
 
     #[tokio::test]

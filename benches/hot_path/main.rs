@@ -4,8 +4,9 @@
 //! - `benches/instructions` tells instructions of user space, counted by callgrind. They hardly wander, and the kernel's share, which is
 //!   not ours, is not in them.
 //!
-//! The whole request goes over loopback between a client and an LMS of this process. `direct` is the same client and LMS with nothing
-//! between: what bursar adds is the difference.
+//! The whole request goes through pipes in memory, between an application and an LMS on the same thread: no socket, no other thread, and so
+//! its instructions can be counted too. `direct` is the same application and LMS with nothing between: what bursar adds is the
+//! difference.
 
 #![allow(
     clippy::indexing_slicing,

@@ -176,7 +176,7 @@ fn permit(policy: &Policy, target: &'static str) -> Permit {
         .unwrap()
 }
 
-fn config(toml: &str) -> Config {
+pub(super) fn config(toml: &str) -> Config {
     match load(&LoadOptions::from_text("bench.toml", toml)) {
         Ok(loaded) => loaded.config,
         Err(problems) => panic!("{}", problems.render(false)),

@@ -171,14 +171,14 @@ mod tests {
     };
 
     use super::*;
-    use crate::dial::{DialError, Dialer, Offer, Stream};
+    use crate::dial::{DialError, Dialer, Offer, Stream, Way};
 
     const USER: Option<(&str, &str)> = Some(("canary-user", "canary:password"));
 
     /// A dialer to `origin` through a proxy on loopback.
     fn through(port: u16, origin: &str, timeout: Duration) -> Dialer {
         Dialer {
-            proxy: Some(Arc::new(HttpProxy::new("127.0.0.1".into(), port, USER))),
+            way: Way::Proxy(Arc::new(HttpProxy::new("127.0.0.1".into(), port, USER))),
             ..Dialer::plain(origin, 8443, timeout)
         }
     }

@@ -7,18 +7,20 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
 
-/// A connection, plain or TLS.
+/// A connection.
 #[derive(Debug)]
 pub enum Stream {
     /// Loopback, or `allow_plain_http`.
     Plain(TcpStream),
     /// Verified.
     Tls(Box<TlsStream<TcpStream>>),
+    /// To a peer in this process.
+    Memory(DuplexStream),
 }
 
 impl Stream {
@@ -26,7 +28,7 @@ impl Stream {
     #[must_use]
     pub fn is_http2(&self) -> bool {
         match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Memory(_) => false,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(super::H2),
         }
     }
@@ -41,6 +43,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Memory(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -54,6 +57,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, buffer),
+            Self::Memory(stream) => Pin::new(stream).poll_write(context, buffer),
         }
     }
 
@@ -65,6 +69,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+            Self::Memory(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
         }
     }
 
@@ -72,6 +77,7 @@ impl AsyncWrite for Stream {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Memory(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -79,6 +85,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Memory(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -86,6 +93,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Memory(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

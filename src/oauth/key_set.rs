@@ -152,7 +152,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::dial::Origin;
+    use crate::dial::{Origin, Way};
 
     fn url(port: u16, limit: Duration) -> KeySetUrl {
         KeySetUrl {
@@ -164,7 +164,7 @@ mod tests {
                 },
                 tls: None,
                 timeout: limit,
-                proxy: None,
+                way: Way::Direct,
             },
             path: "/.well-known/jwks.json?x=1".parse().unwrap(),
         }

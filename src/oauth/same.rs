@@ -115,7 +115,7 @@ impl PartialEq for ClientAuth {
 mod tests {
     use super::*;
     use crate::{
-        dial::{Dialer, Origin},
+        dial::{Dialer, Origin, Way},
         keys::{
             self, Algorithm, HmacKey, KeyRing, SigningKey,
             testing::{ring_of, ring_over},
@@ -146,7 +146,7 @@ mod tests {
                 },
                 tls: None,
                 timeout: Duration::from_secs(10),
-                proxy: None,
+                way: Way::Direct,
             },
             token_path: "/token".parse().unwrap(),
             token_params: Vec::new(),

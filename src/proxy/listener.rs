@@ -19,6 +19,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Version, header::CONNECTION};
 use hyper::body::Incoming;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
@@ -34,7 +35,7 @@ use super::{
     progress::Limits,
     record,
     reject::Rejection,
-    seats::{Seat, Seats},
+    seats::Seats,
     worker::{Pseudonym, Worker},
 };
 use crate::{
@@ -70,11 +71,18 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// The sockets of one worker, bound and listening.
 pub struct Listeners {
     sockets: Vec<Bound>,
-    seats: Seats,
-    streams: Seats,
-    turned_away: Seats,
+    rooms: Rooms,
     pseudonym: Pseudonym,
     successions: Option<mpsc::UnboundedReceiver<Succession>>,
+}
+
+/// Where there is room for so many at a time, in the whole process.
+#[derive(Clone, Default)]
+struct Rooms {
+    connections: Seats,
+    /// Of requests over HTTP/2.
+    streams: Seats,
+    turned_away: Seats,
 }
 
 /// One of them.
@@ -100,14 +108,12 @@ pub fn bind(
             Some(&upstream.params.name),
         ))
     });
-    let (seats, streams, turned_away) = (Seats::default(), Seats::default(), Seats::default());
+    let rooms = Rooms::default();
     let pseudonym = Pseudonym::random();
     let mut workers: Vec<Listeners> = (0..server.workers.max(1))
         .map(|_| Listeners {
             sockets: Vec::new(),
-            seats: seats.clone(),
-            streams: streams.clone(),
-            turned_away: turned_away.clone(),
+            rooms: rooms.clone(),
             pseudonym: pseudonym.clone(),
             successions: None,
         })
@@ -146,16 +152,7 @@ pub async fn serve(proxy: Arc<Proxy>, listeners: Listeners, shutdown: Cancellati
             }
         };
         let port = port_in_host(&address);
-        let entrance = Rc::new(Entrance {
-            scene: RefCell::new(Scene::new(&worker, own.as_deref(), port)),
-            own,
-            port,
-            drain: Drain::default(),
-            is_leaving: Rc::default(),
-            seats: listeners.seats.clone(),
-            streams: listeners.streams.clone(),
-            turned_away: listeners.turned_away.clone(),
-        });
+        let entrance = Rc::new(Entrance::new(&worker, own, port, listeners.rooms.clone()));
         entrances.push(Rc::clone(&entrance));
         loops.spawn_local(accept(entrance, acceptor, shutdown.clone()));
     }
@@ -164,6 +161,17 @@ pub async fn serve(proxy: Arc<Proxy>, listeners: Listeners, shutdown: Cancellati
         () = serving => {}
         () = follow(listeners.successions, worker, &entrances) => {}
     }
+}
+
+/// Serves one connection that is there already, until one side closes it: a worker for it alone, on the current thread's
+/// `LocalRuntime`. In Host it has no port.
+pub async fn serve_one<S>(proxy: Arc<Proxy>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let worker = Rc::new(Worker::new(proxy, Pseudonym::random()));
+    let entrance = Entrance::new(&worker, None, DEFAULT_PORT, Rooms::default());
+    Rc::new(entrance).serve(stream).await;
 }
 
 /// Puts each further generation into force, for as long as there may be one.
@@ -225,10 +233,7 @@ struct Entrance {
     drain: Drain,
     /// Shutdown has begun: an answer is the last one of its connection.
     is_leaving: Rc<Cell<bool>>,
-    seats: Seats,
-    /// Of requests over HTTP/2.
-    streams: Seats,
-    turned_away: Seats,
+    rooms: Rooms,
 }
 
 async fn accept(entrance: Rc<Entrance>, acceptor: Acceptor, shutdown: CancellationToken) {
@@ -279,6 +284,17 @@ async fn all_ended(connections: &mut JoinSet<()>) {
 }
 
 impl Entrance {
+    fn new(worker: &Rc<Worker>, own: Option<Arc<str>>, port: u16, rooms: Rooms) -> Self {
+        Self {
+            scene: RefCell::new(Scene::new(worker, own.as_deref(), port)),
+            own,
+            port,
+            drain: Drain::default(),
+            is_leaving: Rc::default(),
+            rooms,
+        }
+    }
+
     fn scene(&self) -> Scene {
         self.scene.borrow().clone()
     }
@@ -308,15 +324,19 @@ impl Entrance {
         let server = &worker.proxy.server;
         if !is_admitted(server, peer) {
             self.turn_away(stream, &Rejection::other_user(), connections);
-        } else if let Some(seat) = self.seats.take(server.max_connections) {
-            connections.spawn_local(Rc::clone(self).serve(stream, seat));
+        } else if let Some(seat) = self.rooms.connections.take(server.max_connections) {
+            let serving = Rc::clone(self).serve(stream);
+            connections.spawn_local(async move {
+                serving.await;
+                drop(seat);
+            });
         } else {
             self.turn_away(stream, &Rejection::overloaded(), connections);
         }
     }
 
     fn turn_away(&self, stream: Stream, rejection: &Rejection, connections: &mut JoinSet<()>) {
-        if let Some(seat) = self.turned_away.take(MAX_TURNED_AWAY) {
+        if let Some(seat) = self.rooms.turned_away.take(MAX_TURNED_AWAY) {
             let last_word = refuse(&self.worker(), rejection);
             connections.spawn_local(async move {
                 connection::close_with(stream, &last_word).await;
@@ -330,7 +350,7 @@ impl Entrance {
     /// connections may be; and what one connection may carry is never too much.
     fn seat_stream(&self, worker: &Worker, in_flight: &mut InFlight) -> bool {
         let most = worker.proxy.server.max_connections.max(MAX_STREAMS);
-        match self.streams.take(most) {
+        match self.rooms.streams.take(most) {
             Some(seat) => {
                 in_flight.take_seat(seat);
                 true
@@ -339,7 +359,10 @@ impl Entrance {
         }
     }
 
-    async fn serve(self: Rc<Self>, stream: Stream, seat: Seat) {
+    async fn serve<S>(self: Rc<Self>, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let limits = {
             let worker = self.worker();
             let server = &worker.proxy.server;
@@ -371,7 +394,6 @@ impl Entrance {
         };
         let refuse = |code| refuse(&self.worker(), &unread_head(code));
         connection::serve(stream, limits, &self.drain, answer, refuse).await;
-        drop(seat);
     }
 }
 

@@ -115,7 +115,10 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::{cli::check::report::Outcome, dial::Origin};
+    use crate::{
+        cli::check::report::Outcome,
+        dial::{Origin, Way},
+    };
 
     fn judged(dialled: &Result<Reached, DialError>) -> Check {
         let dialer = Dialer {
@@ -126,7 +129,7 @@ mod tests {
             },
             tls: None,
             timeout: Duration::from_secs(5),
-            proxy: None,
+            way: Way::Direct,
         };
         judge("lms", &dialer, dialled)
     }

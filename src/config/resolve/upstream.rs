@@ -149,7 +149,7 @@ fn dialer(
             origin: base.origin,
             tls: None,
             timeout: timeout?.0,
-            proxy,
+            way: proxy.into(),
         });
     }
     let ca_only = reader.get::<bool>(table, "ca_only");
@@ -162,7 +162,7 @@ fn dialer(
         origin: base.origin,
         tls: Some(tls),
         timeout: timeout?.0,
-        proxy: proxy?,
+        way: proxy?.into(),
     })
 }
 

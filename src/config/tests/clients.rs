@@ -5,6 +5,7 @@ use std::{fmt::Write, path::Path};
 use super::{problem, sound, write_secret};
 use crate::{
     config::{Loaded, ProblemCode},
+    dial::Way,
     keys::{self, Algorithm},
     oauth::{ClientAuth, ClientParams, Grant, ScopeSource},
     secret::ExposeSecret,
@@ -377,6 +378,6 @@ fn a_key_set_on_this_machine_is_not_looked_for_behind_a_proxy() {
             &[],
         );
         let dialer = &client(&loaded).key_set.as_ref().unwrap().dialer;
-        assert_eq!(dialer.proxy.is_some(), is_through, "{url}");
+        assert_eq!(matches!(dialer.way, Way::Proxy(_)), is_through, "{url}");
     }
 }

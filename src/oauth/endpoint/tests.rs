@@ -10,7 +10,7 @@ use tower_test::mock::{self, Mock};
 
 use super::*;
 use crate::{
-    dial::{Dialer, Origin},
+    dial::{Dialer, Origin, Way},
     keys::{self, Algorithm, SigningKey},
     oauth::{AssertionParams, BasicEncoding, ClientAuth, Grant, OAuthError, ScopeSource},
     tls::{Trust, client_config},
@@ -60,7 +60,7 @@ fn params(auth: ClientAuth, port: u16) -> ClientParams {
             },
             tls: None,
             timeout,
-            proxy: None,
+            way: Way::Direct,
         },
         token_path: "/core/connect/token?x=1".parse().unwrap(),
         token_params: Vec::new(),

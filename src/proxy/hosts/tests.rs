@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    dial::{Dialer, Origin},
+    dial::{Dialer, Origin, Way},
     policy::Catalogue,
     proxy::Http2,
 };
@@ -22,7 +22,7 @@ fn upstream(tls: bool, host: &str, port: u16, hosts: &[(&str, Option<u16>)]) -> 
             },
             tls: None,
             timeout: second,
-            proxy: None,
+            way: Way::Direct,
         },
         hosts: hosts.iter().map(|(host, port)| name(host, *port)).collect(),
         listen: None,

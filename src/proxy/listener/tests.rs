@@ -41,16 +41,20 @@ fn params() -> ServerParams {
     }
 }
 
+fn proxy(server: ServerParams, registry: &Registry) -> Arc<Proxy> {
+    Arc::new(Proxy {
+        server,
+        upstreams: Vec::new(),
+        metrics: ProxyMetrics::new(registry, &[]).unwrap(),
+        clock: Arc::new(SystemClock),
+    })
+}
+
 impl Bursar {
     fn start(server: ServerParams) -> Self {
         let registry = Registry::new();
         let (mut listeners, addresses) = bind(&server, &[]).unwrap();
-        let proxy = Arc::new(Proxy {
-            server,
-            upstreams: Vec::new(),
-            metrics: ProxyMetrics::new(&registry, &[]).unwrap(),
-            clock: Arc::new(SystemClock),
-        });
+        let proxy = proxy(server, &registry);
         let shutdown = CancellationToken::new();
         let worker = serve(proxy, listeners.remove(0), shutdown.clone());
         Self {
@@ -302,6 +306,21 @@ fn an_offer_of_h2c_leaves_the_connection_as_it_is() {
             ))
             .await;
         assert_eq!(answers(&text).len(), 2, "{text}");
+    });
+}
+
+#[test]
+fn a_connection_that_is_there_already_is_served_without_a_socket() {
+    run(async {
+        let (mut application, bursar) = tokio::io::duplex(4096);
+        let proxy = proxy(params(), &Registry::new());
+        let serving = tokio::task::spawn_local(serve_one(proxy, bursar));
+        let request = "GET / HTTP/1.1\r\nHost: evil\r\nConnection: close\r\n\r\n";
+        application.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        application.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+        serving.await.unwrap();
     });
 }
 

@@ -20,7 +20,7 @@ use tokio::{
 use super::{UpstreamClient, UpstreamFamilies};
 use crate::{
     clock::ManualClock,
-    dial::{Dialer, Origin},
+    dial::{Dialer, Origin, Way},
     policy::Catalogue,
     proxy::{Http2, UpstreamParams, arriving::Arriving},
 };
@@ -84,7 +84,7 @@ impl Lms {
                     },
                     tls: None,
                     timeout: FOREVER,
-                    proxy: None,
+                    way: Way::Direct,
                 },
                 hosts: vec![],
                 listen: None,

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use super::*;
 use crate::{
     cli::check::report::Outcome,
-    dial::{Dialer, Origin},
+    dial::{Dialer, Origin, Way},
     keys::{self, Algorithm, SigningKey},
     oauth::{Cause, Injection, OAuthError},
 };
@@ -99,7 +99,7 @@ pub(in crate::cli::check) fn client(port: u16, audience: &str) -> ClientParams {
             },
             tls: None,
             timeout: Duration::from_secs(10),
-            proxy: None,
+            way: Way::Direct,
         },
         token_path: "/token".parse().unwrap(),
         token_params: Vec::new(),

@@ -104,7 +104,7 @@ pub(super) fn client(
             origin: url.origin,
             tls,
             timeout,
-            proxy,
+            way: proxy.into(),
         },
         token_path: url.path,
         token_params: token_params?,

@@ -85,7 +85,7 @@ pub(super) fn key_set(
             origin: url.origin,
             tls,
             timeout: timeout.ok_or(())?,
-            proxy,
+            way: proxy.into(),
         },
         path: url.path,
     }))

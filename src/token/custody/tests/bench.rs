@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::super::{Custodian, Custody, Redeem};
 use crate::{
     clock::{Clock, ManualClock},
-    dial::{Dialer, Origin},
+    dial::{Dialer, Origin, Way},
     oauth::{
         Answer, Cause, ClientAuth, ClientParams, Failure, Grant, Injection, LoginGrant, OAuthError,
         ScopeSource, TokenRequest, TokenSource,
@@ -368,7 +368,7 @@ fn login_params(rules: RefreshRules) -> LoginParams {
                 },
                 tls: None,
                 timeout,
-                proxy: None,
+                way: Way::Direct,
             },
             token_path: "/token".parse().unwrap(),
             token_params: Vec::new(),
