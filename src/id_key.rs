@@ -28,7 +28,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
@@ -44,6 +44,9 @@ use crate::{
 pub use complaint::{Complaint, MAX_COMPLAINT};
 pub use skew::Skew;
 pub use strip::{signatures, without_signature};
+
+/// So many refusals in a row, and none of them by chance.
+const DEAD_AFTER: u32 = 3;
 
 /// Everything but what RFC 3986 section 2.3 calls unreserved.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -106,7 +109,8 @@ pub struct Signer {
     app: Arc<IdKey>,
     user: Option<IdKey>,
     skew: Arc<Skew>,
-    is_refused: AtomicBool,
+    /// Refusals in a row.
+    refusals: AtomicU32,
 }
 
 /// The target with its signature is longer than a URI can be.
@@ -122,7 +126,7 @@ impl Signer {
             app,
             user,
             skew,
-            is_refused: AtomicBool::new(false),
+            refusals: AtomicU32::new(0),
         }
     }
 
@@ -180,9 +184,17 @@ impl Signer {
 
     /// Notes whether the LMS takes the keys. True when that is news: worth a line then, and not for every request.
     pub fn note(&self, is_refused: bool) -> bool {
+        if is_refused {
+            return self.refusals.fetch_add(1, Ordering::Relaxed) == 0;
+        }
         // Mostly nothing changes, and a read is cheaper than a write that all threads share.
-        self.is_refused.load(Ordering::Relaxed) != is_refused
-            && self.is_refused.swap(is_refused, Ordering::Relaxed) != is_refused
+        self.refusals.load(Ordering::Relaxed) > 0 && self.refusals.swap(0, Ordering::Relaxed) > 0
+    }
+
+    /// Whether the LMS has refused the keys several times in a row. Once may be a path that it signs in another way.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.refusals.load(Ordering::Relaxed) >= DEAD_AFTER
     }
 }
 

@@ -43,6 +43,7 @@ pub mod subject;
 pub mod supplier;
 #[cfg(test)]
 mod tests;
+pub mod user_key;
 pub mod view;
 
 use std::{sync::Arc, time::Duration};
@@ -59,6 +60,7 @@ pub use custody::Rotations;
 pub use login::{LoginParams, RefreshRules};
 pub use metrics::TokenMetrics;
 pub use subject::{Subject, SubjectError};
+pub use user_key::UserKeyParams;
 pub use view::{Readiness, TokenView};
 
 /// A credential as configured.
@@ -86,6 +88,8 @@ pub enum Source {
     Client(Box<ClientParams>),
     /// `authorization_code`: asked from an AS with what a person's login has brought.
     Login(Box<LoginParams>),
+    /// `id_key`: requests are signed, with the key that a person's consent has brought.
+    UserKey(Box<UserKeyParams>),
     /// `static`: as configured; never expires.
     Static(Injection),
 }
@@ -184,7 +188,7 @@ impl Source {
         match self {
             Self::Client(client) => Some(client),
             Self::Login(login) => Some(&login.client),
-            Self::Static(_) => None,
+            Self::UserKey(_) | Self::Static(_) => None,
         }
     }
 
@@ -194,7 +198,7 @@ impl Source {
         match self {
             Self::Client(_) => true,
             Self::Login(login) => login.refresh.names_scopes,
-            Self::Static(_) => false,
+            Self::UserKey(_) | Self::Static(_) => false,
         }
     }
 }
@@ -215,8 +219,11 @@ impl Credential {
         let is_same_source = match (source, &other.source) {
             (Source::Client(one), Source::Client(other)) => one.is_same_client(other),
             (Source::Login(one), Source::Login(other)) => one.is_same_client(other),
+            (Source::UserKey(one), Source::UserKey(other)) => one == other,
             (Source::Static(_), Source::Static(_)) => true,
-            (Source::Client(_) | Source::Login(_) | Source::Static(_), _) => false,
+            (Source::Client(_) | Source::Login(_) | Source::UserKey(_) | Source::Static(_), _) => {
+                false
+            }
         };
         *name == other.name
             && *grant == other.grant

@@ -15,9 +15,9 @@ use super::{
 use crate::{
     clock::{Clock as _, SystemClock},
     config::{Config, Loaded},
-    oauth::{Answer, Cause, Failure, Injection},
+    oauth::{Answer, Cause, Failure, Injection, TokenRequest, TokenSource as _},
     store::{Store, StoreMetrics},
-    token::{Ask, Credential, Source, custody},
+    token::{Ask, Credential, Source, custody, user_key::UserKeys},
 };
 use describe::{Description, Subject};
 
@@ -188,6 +188,19 @@ fn request(
             runtime
                 .block_on(custody::stored(&store, &key, now))
                 .map_err(Failure::from)
+        }
+        Source::UserKey(params) => {
+            let metrics = StoreMetrics::new(&Registry::new());
+            let metrics = metrics.map_err(|error| TokenError::Runtime(error.to_string()))?;
+            let store = Store::new(&config.state, Arc::new(metrics));
+            let keys = UserKeys::new(store, &credential.name, params);
+            runtime.block_on(keys.request(TokenRequest {
+                scopes: None,
+                subject: None,
+                now: SystemClock.now(),
+                skew_seconds: 0.0,
+                is_forced: false,
+            }))
         }
         Source::Static(token) => {
             return Ok(Answer {

@@ -18,12 +18,13 @@ impl Skew {
     pub fn learn(&self, server: Duration, now: Moment) -> f64 {
         let skew = milliseconds(server).saturating_sub(milliseconds(now.wall));
         self.milliseconds.store(skew, Ordering::Relaxed);
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "exact for a quarter of a million years"
-        )]
-        let seconds = skew as f64 / 1_000.0;
-        seconds
+        seconds(skew)
+    }
+
+    /// By how many seconds the LMS is ahead of us, as far as is known.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        seconds(self.milliseconds.load(Ordering::Relaxed))
     }
 
     /// The time that the LMS has `now`, in Unix seconds, to the nearest.
@@ -35,6 +36,14 @@ impl Skew {
             .saturating_add(500)
             .div_euclid(1_000)
     }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact for a quarter of a million years"
+)]
+fn seconds(milliseconds: i64) -> f64 {
+    milliseconds as f64 / 1_000.0
 }
 
 fn milliseconds(time: Duration) -> i64 {

@@ -111,6 +111,12 @@ impl Custodian {
         })
     }
 
+    /// Where logins are kept.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// What a shutdown waits for.
     #[must_use]
     pub fn rotations(&self) -> Arc<Rotations> {

@@ -6,6 +6,7 @@ use super::{
     Credential, Source,
     custody::{Custodian, Custody},
     issuer::Origin,
+    user_key::UserKeys,
 };
 use crate::{
     clock::Moment,
@@ -21,6 +22,8 @@ pub enum Supplier {
     Client(TokenEndpoint),
     /// The AS, with what a login has brought.
     Login(Custody<TokenEndpoint>),
+    /// Nobody: what a login has brought signs requests itself.
+    UserKey(UserKeys),
 }
 
 impl Supplier {
@@ -39,6 +42,10 @@ impl Supplier {
                 let limit = custody.limit().saturating_add(GRACE);
                 Origin::Source(Arc::new(Self::Login(custody)), limit)
             }
+            Source::UserKey(params) => {
+                let keys = UserKeys::new(custodian.store().clone(), &credential.name, params);
+                Origin::Source(Arc::new(Self::UserKey(keys)), GRACE)
+            }
             Source::Static(token) => Origin::Fixed(token.clone()),
         }
     }
@@ -49,6 +56,7 @@ impl TokenSource for Supplier {
         match self {
             Self::Client(endpoint) => TokenSource::kid(endpoint, now),
             Self::Login(custody) => custody.kid(now),
+            Self::UserKey(keys) => keys.kid(now),
         }
     }
 
@@ -56,6 +64,7 @@ impl TokenSource for Supplier {
         match self {
             Self::Client(endpoint) => endpoint.request(request).await,
             Self::Login(custody) => custody.request(request).await,
+            Self::UserKey(keys) => keys.request(request).await,
         }
     }
 
@@ -63,6 +72,7 @@ impl TokenSource for Supplier {
         match self {
             Self::Client(endpoint) => endpoint.cured(subject).await,
             Self::Login(custody) => custody.cured(subject).await,
+            Self::UserKey(keys) => keys.cured(subject).await,
         }
     }
 }

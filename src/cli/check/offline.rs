@@ -121,6 +121,10 @@ fn counted(count: usize, what: &str) -> String {
 fn describe(credential: &Credential) -> String {
     let name = &credential.name;
     match &credential.source {
+        Source::UserKey(params) => format!(
+            "{name}: signs each request as application {}, with the key of whoever logs in",
+            params.app.id()
+        ),
         Source::Static(Injection::Signature(signer)) => format!(
             "{name}: signs each request as application {}, user {}",
             signer.app().id(),

@@ -29,6 +29,9 @@ use crate::{
     token::{AccessToken, Broker, Claim},
 };
 
+/// A change of the LMS's clock that is worth a line, in seconds: an LMS that cannot be satisfied must not fill the log.
+const TELLING_SKEW: f64 = 5.0;
+
 /// How long the start of a refusal's body is waited for.
 const PEEK_WAIT: Duration = Duration::from_secs(2);
 
@@ -64,11 +67,11 @@ impl Exchange<'_> {
         let answer = self.attempt(outgoing, body, token, spare.as_ref()).await?;
         // Rare, and too large to make room for in every request.
         match (answer.response.status(), &answer.token.injection) {
-            (StatusCode::UNAUTHORIZED, _) => Box::pin(self.heal(answer, spare.as_ref())).await,
-            (StatusCode::FORBIDDEN, Injection::Signature(signer)) => {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Injection::Signature(signer)) => {
                 let signer = Arc::clone(signer);
                 Box::pin(self.correct(answer, &signer, spare.as_ref())).await
             }
+            (StatusCode::UNAUTHORIZED, _) => Box::pin(self.heal(answer, spare.as_ref())).await,
             _ => Ok(answer),
         }
     }
@@ -100,38 +103,32 @@ impl Exchange<'_> {
         self.attempt(outgoing, body, fresh, spare).await
     }
 
-    /// A 403 for a signed request. Where the LMS says that the time is wrong, it says what it should be: one replay with that,
-    /// if the request is at hand. That it refuses the keys is no reason to do anything: others there are none.
+    /// A 403 for a signed request, or a 401, which some take it for. Where the LMS says that the time is wrong, it says what it
+    /// should be: one replay with that, if the request is at hand. That it refuses the keys no repetition cures.
     async fn correct(
         mut self,
         mut answer: Answer,
         signer: &Signer,
         spare: Option<&(Outgoing, Bytes)>,
     ) -> Result<Answer, Rejection> {
-        let upstream = &*self.lane.upstream.params.name;
-        let complaint = answer.complaint(self.record).await?;
-        let Some(Complaint::TimestampOutOfRange(server)) = complaint else {
-            if complaint.is_some() {
-                self.record.series().unauthorized.inc();
-                if signer.note(true) {
-                    tracing::warn!(
-                        upstream,
-                        app_id = signer.app().id(),
-                        user_id = signer.user().map(IdKey::id),
-                        "the LMS refuses our signature (403 Invalid token): a key is wrong, or the user's has expired or been \
-                         revoked; the answers pass to the application"
-                    );
-                }
-            }
-            return Ok(answer);
+        let is_forbidden = answer.response.status() == StatusCode::FORBIDDEN;
+        let complaint = match is_forbidden {
+            true => answer.complaint(self.record).await?,
+            false => Some(Complaint::InvalidToken),
         };
-        let seconds_ahead = signer.skew().learn(server, self.broker.now());
-        self.broker.learn_skew(-seconds_ahead);
-        tracing::info!(
-            upstream,
-            seconds_ahead,
-            "the LMS's clock differs from ours; requests are signed by its time from now on"
-        );
+        let server = match complaint {
+            None => return Ok(answer),
+            Some(Complaint::TimestampOutOfRange(server)) => server,
+            Some(Complaint::InvalidToken) => {
+                if is_forbidden {
+                    // As a 401 is counted.
+                    self.record.series().unauthorized.inc();
+                }
+                self.note_refusal(signer, &answer.token);
+                return Ok(answer);
+            }
+        };
+        self.learn_skew(signer, server);
         let Some((outgoing, bytes)) = spare.cloned() else {
             return Ok(answer);
         };
@@ -141,6 +138,35 @@ impl Exchange<'_> {
         drop(answer);
         let body = RequestBody::buffered(bytes);
         self.attempt(outgoing, body, token, spare).await
+    }
+
+    fn note_refusal(&self, signer: &Signer, token: &AccessToken) {
+        if signer.note(true) {
+            tracing::warn!(
+                upstream = &*self.lane.upstream.params.name,
+                app_id = signer.app().id(),
+                user_id = signer.user().map(IdKey::id),
+                "the LMS refuses our signature (Invalid token): a key is wrong, or the user's has expired or been revoked; \
+                 the answers pass to the application"
+            );
+        }
+        if signer.is_dead() {
+            // Where a login has brought the key, this asks for another one.
+            self.broker.note_401(self.claim, token);
+        }
+    }
+
+    fn learn_skew(&self, signer: &Signer, server: Duration) {
+        let known = signer.skew().seconds();
+        let seconds_ahead = signer.skew().learn(server, self.broker.now());
+        self.broker.learn_skew(-seconds_ahead);
+        if (seconds_ahead - known).abs() > TELLING_SKEW {
+            tracing::info!(
+                upstream = &*self.lane.upstream.params.name,
+                seconds_ahead,
+                "the LMS's clock differs from ours; requests are signed by its time from now on"
+            );
+        }
     }
 
     async fn attempt(
