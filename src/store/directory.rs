@@ -21,6 +21,9 @@ use super::StoreError;
 /// Far more than a record needs: two tokens and a list of scopes.
 const SIZE_LIMIT: u64 = 256 * 1024;
 
+/// Most records fit, and are read at once.
+const ROOM: usize = 8 * 1024;
+
 /// Of a file: read and write, for us.
 const FILE_MODE: u32 = 0o600;
 
@@ -89,7 +92,7 @@ impl Directory {
         let Some(file) = self.open_file(name, flags)? else {
             return Ok(None);
         };
-        let mut content = Vec::new();
+        let mut content = Vec::with_capacity(ROOM);
         file.take(SIZE_LIMIT)
             .read_to_end(&mut content)
             .map_err(system("read", &self.path.join(name)))?;

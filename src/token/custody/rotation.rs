@@ -251,7 +251,7 @@ impl<R: Redeem> Keeper<R> {
             .await
             .map_err(|error| self.no_store(&error))?;
         let now = self.custodian.clock.now().wall;
-        let record = Record {
+        let opened = Record {
             intent: Some(Intent {
                 attempt: id.clone(),
                 first: before.as_ref().map_or(now, |before| before.first),
@@ -261,12 +261,18 @@ impl<R: Redeem> Keeper<R> {
             }),
             ..record
         };
-        if let Err(error) = guard.note(&record).await {
+        let noted = guard.note(&opened).await;
+        let attempt = Attempt {
+            record: opened,
+            before,
+            id,
+        };
+        if let Err(error) = noted {
             // It may stand on the disk all the same. Nothing has been presented.
-            self.custodian.holdings.set_unspent(key, id);
+            self.close_intent(key, guard, attempt).await;
             return Err(self.no_store(&error));
         }
-        Ok(Attempt { record, before, id })
+        Ok(attempt)
     }
 
     /// Nothing was spent: the record is again what it was.
