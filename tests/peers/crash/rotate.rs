@@ -7,7 +7,7 @@ use std::{env, io, path::Path, sync::Arc, time::Duration};
 
 use bursar::{
     clock::{Clock as _, SystemClock},
-    dial::{Dialer, Origin},
+    dial::{Dialer, Origin, Way},
     oauth::{
         Cause, ClientAuth, ClientParams, Grant, ScopeSource, TokenEndpoint, TokenRequest,
         TokenSource as _,
@@ -150,7 +150,7 @@ fn params(port: u16, reuse_grace: Duration) -> Result<LoginParams, Failed> {
                 },
                 tls: None,
                 timeout,
-                proxy: None,
+                way: Way::Direct,
             },
             token_path: "/token".parse()?,
             token_params: Vec::new(),
