@@ -10,6 +10,8 @@ mod exit;
 pub mod explain;
 mod health;
 mod keys;
+mod login;
+mod logout;
 mod man;
 mod mock;
 mod output;
@@ -18,6 +20,7 @@ mod route;
 mod run;
 mod signals;
 mod status;
+mod stored;
 mod token;
 mod version;
 
@@ -40,6 +43,8 @@ pub struct Surroundings {
     pub environment: Vec<(String, String)>,
     /// The working directory.
     pub directory: Option<PathBuf>,
+    /// Whether a person types on stdin.
+    pub stdin_is_terminal: bool,
     /// Whether a person reads stdout.
     pub stdout_is_terminal: bool,
     /// Whether a person reads stderr.
@@ -67,14 +72,17 @@ impl Surroundings {
         }
     }
 
+    /// The value of an environment variable; an empty one is as good as none.
+    fn variable(&self, name: &str) -> Option<&str> {
+        let mut variables = self.environment.iter();
+        variables
+            .find(|(other, value)| other == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
+    }
+
     /// no-color.org: set to anything but nothing.
     fn wants_colour(&self) -> bool {
-        let is_set = |name: &str, is: fn(&str) -> bool| {
-            self.environment
-                .iter()
-                .any(|(other, value)| other == name && is(value))
-        };
-        !is_set("NO_COLOR", |value| !value.is_empty()) && !is_set("TERM", |value| value == "dumb")
+        self.variable("NO_COLOR").is_none() && self.variable("TERM") != Some("dumb")
     }
 
     fn load_options(&self, args: &ConfigArgs) -> LoadOptions {
@@ -145,6 +153,10 @@ fn dispatch(command: Command, surroundings: &Surroundings) -> ExitCode {
         Command::Health { config, ready } => find_running(&config, surroundings, |found| {
             Some(health::run(found.listen?, ready))
         }),
+        Command::Login(args) => {
+            loaded(&args.config).map(|loaded| login::run(&args, &loaded, surroundings))
+        }
+        Command::Logout(args) => loaded(&args.config).map(|loaded| logout::run(&args, &loaded)),
         Command::Token(args) => {
             loaded(&args.config).map(|loaded| token::run(&args, &loaded, surroundings))
         }

@@ -35,10 +35,11 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use crate::{
     admin::AdminParams,
+    oauth::Revocation,
     policy::PolicySpec,
     proxy::{ServerParams, UpstreamParams},
     store::StoreParams,
@@ -77,10 +78,12 @@ pub struct Config {
     pub admin: AdminParams,
     /// `[log]`.
     pub log: LogParams,
-    /// Where logins are kept.
+    /// `[state]`.
     pub state: StoreParams,
     /// `[credentials.*]`, in the order of the file.
     pub credentials: Vec<Arc<Credential>>,
+    /// How logins are taken back, by the credential's name, where somebody knows.
+    pub revocations: BTreeMap<Arc<str>, Revocation>,
     /// `[upstreams.*]`, in the order of the file.
     pub upstreams: Vec<UpstreamConfig>,
 }

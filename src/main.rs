@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             .map(|(name, value)| (text(name), text(value)))
             .collect(),
         directory: env::current_dir().ok(),
+        stdin_is_terminal: io::stdin().is_terminal(),
         stdout_is_terminal: io::stdout().is_terminal(),
         stderr_is_terminal: io::stderr().is_terminal(),
     };

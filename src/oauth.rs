@@ -6,10 +6,12 @@ mod answer;
 mod assertion;
 pub mod authorization;
 mod client_auth;
+mod dialect;
 mod endpoint;
 mod grant;
 mod injection;
 mod key_set;
+mod revocation;
 mod same;
 mod transport;
 
@@ -24,9 +26,11 @@ use crate::{
     scope::ScopeSet,
     secret::SecretString,
 };
+pub use dialect::{Dialect, LtiaasParams};
 pub use endpoint::TokenEndpoint;
 pub use injection::Injection;
 pub use key_set::{KeySetError, KeySetUrl, PublishedKeys};
+pub use revocation::Revocation;
 
 /// A client of one authorization server, as configured.
 #[derive(Clone, PartialEq)]
@@ -47,6 +51,8 @@ pub struct ClientParams {
     pub token_headers: HeaderMap,
     /// Limit of one token request, from the name to the last byte of the body.
     pub timeout: Duration,
+    /// How the endpoint is spoken to.
+    pub dialect: Dialect,
     /// Where the granted scopes stand.
     pub scope_source: ScopeSource,
     /// Where the AS fetches the key set, if that is configured (`jwks_url`).
@@ -120,6 +126,11 @@ pub enum ClientAuth {
     },
     /// `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705 section 2): the certificate of the connection is the proof.
     Tls,
+    /// A key in `Authorization: Bearer` (LTIAAS).
+    ApiKey {
+        /// The key.
+        key: SecretString,
+    },
     /// `none`: the client names itself and proves nothing; what the grant brings is the proof.
     None,
 }
@@ -172,6 +183,8 @@ pub struct Answer {
     pub refresh_token: Option<SecretString>,
     /// How long that is good for, where the answer says so (`refresh_token_expires_in`).
     pub refresh_expires_in: Option<Duration>,
+    /// Who has logged in, where the answer says so (Canvas): for people to read.
+    pub account: Option<String>,
     /// Local minus server, in seconds, from the answer's `Date`.
     pub skew_seconds: Option<f64>,
 }

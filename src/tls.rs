@@ -1,4 +1,4 @@
-//! TLS towards the LMS and the AS. The only file that names rustls's configuration.
+//! TLS towards the LMS and the AS, and towards the browser of a person who logs in. The only file that names rustls's configuration.
 
 mod identity;
 mod validity;
@@ -11,7 +11,7 @@ use std::{
 
 use ::aws_lc_rs::digest;
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{
         CertificateDer,
@@ -137,6 +137,23 @@ fn new_config(
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Builds the configuration of a server that is `identity`: TLS 1.2 and 1.3, HTTP/1.1.
+#[must_use]
+pub fn server_config(identity: &Identity) -> ServerConfig {
+    #[expect(
+        clippy::expect_used,
+        reason = "independent of any input: the provider is compiled in, and every test here builds it"
+    )]
+    let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("aws-lc-rs speaks TLS 1.2 and 1.3");
+    let mut config = builder
+        .with_no_client_auth()
+        .with_cert_resolver(identity.server_resolver());
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
 }
 
 /// Does the crypto library's slow first work (collecting entropy: some 50 ms) now, on the calling thread.

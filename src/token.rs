@@ -168,6 +168,8 @@ pub enum TokenError {
     LoginNeeded {
         /// The credential's name.
         credential: Arc<str>,
+        /// Whether each person has a login of their own.
+        is_personal: bool,
         /// Why.
         why: LoginNeeded,
     },

@@ -226,6 +226,7 @@ impl Reloader {
             state: _,
             mut credentials,
             mut upstreams,
+            revocations: _,
         } = loaded.config;
         generation::keep(&self.credentials, &mut credentials, &mut upstreams);
         let about = About {

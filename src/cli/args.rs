@@ -113,11 +113,44 @@ Examples:
   bursar token d2l -o json | jq .scopes_missing
   bursar token d2l --reveal             the token itself, on a terminal only
 
-It asks the authorization server anew; the running bursar goes on with its own token.
-Exit codes: 0 there is one, 1 refused, 2 wrong usage, 75 the authorization server is unreachable,
+It asks the authorization server anew; the running bursar goes on with its own token. Where people
+log in it shows the stored one, and spends no refresh token.
+Exit codes: 0 there is one, 1 refused, 2 wrong usage, 4 a login is needed, 75 the authorization server is unreachable,
 77 a secret file is readable by others, 78 the configuration is not valid."
     )]
     Token(TokenArgs),
+
+    #[command(
+        help_template = HELP,
+        after_help = "\
+Examples:
+  bursar login d2l                      opens a browser; the answer comes back to redirect_uri
+  bursar login d2l --no-browser         prints the address only
+  bursar login d2l --paste              nothing listens: paste where the browser ends (over SSH)
+  bursar login portal --subject ann     for one person, where subject_header is set
+
+What the login brings is stored in [state], and a running bursar goes on with it by itself.
+
+Exit codes: 0 logged in, 1 refused or failed, 2 wrong usage, 4 nobody has logged in in time,
+75 the authorization server is unreachable, 77 the store is readable by others,
+78 the configuration is not valid."
+    )]
+    Login(LoginArgs),
+
+    #[command(
+        help_template = HELP,
+        after_help = "\
+Examples:
+  bursar logout d2l
+  bursar logout portal --subject ann
+
+It says where a login could not be taken back at the authorization server.
+
+Exit codes: 0 logged out (or nobody was logged in), 1 forgotten, but not taken back, 2 wrong usage,
+75 the same, since the authorization server is unreachable, 77 the store is readable by others,
+78 the configuration is not valid."
+    )]
+    Logout(LogoutArgs),
 
     /// Have the running bursar read its configuration again.
     #[command(
@@ -319,6 +352,9 @@ pub(super) struct TokenArgs {
     /// For which upstream, where several use the credential.
     #[arg(long, value_name = "NAME")]
     pub(super) upstream: Option<String>,
+    /// Whose, where the credential has a login for each person (subject_header).
+    #[arg(long, value_name = "NAME")]
+    pub(super) subject: Option<String>,
     /// Print the token itself, and nothing else, on stdout: on a terminal only.
     #[arg(long, conflicts_with = "output")]
     pub(super) reveal: bool,
@@ -326,6 +362,42 @@ pub(super) struct TokenArgs {
     pub(super) config: ConfigArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+}
+
+/// A login's answer counts for no longer (R66).
+const LONGEST_LOGIN: Duration = Duration::from_secs(5 * 60);
+
+/// Log in at an authorization server, so that bursar can get tokens in a person's name.
+#[derive(Args)]
+pub(super) struct LoginArgs {
+    /// For which credential: one whose grant is authorization_code.
+    pub(super) credential: String,
+    /// Whose login it is, where the credential has one for each person (subject_header): the name that the application sends.
+    #[arg(long, value_name = "NAME")]
+    pub(super) subject: Option<String>,
+    /// Do not offer to open a browser; print the address only.
+    #[arg(long)]
+    pub(super) no_browser: bool,
+    /// Listen nowhere: the address at which the browser ends is pasted here (or comes by a pipe).
+    #[arg(long, conflicts_with = "no_browser")]
+    pub(super) paste: bool,
+    /// How long the person may take; at most 5m.
+    #[arg(long, value_name = "DURATION", default_value = "180s", value_parser = login_limit)]
+    pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
+}
+
+/// End a login: revoke it where the authorization server can, and forget it.
+#[derive(Args)]
+pub(super) struct LogoutArgs {
+    /// For which credential.
+    pub(super) credential: String,
+    /// Whose login it is, where the credential has one for each person (subject_header).
+    #[arg(long, value_name = "NAME")]
+    pub(super) subject: Option<String>,
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
 }
 
 /// `bursar keys rotate`.
@@ -399,4 +471,29 @@ fn algorithm(name: &str) -> Result<Algorithm, String> {
             let names = KNOWN.map(Algorithm::as_str);
             format!("one of {}", names.join(", "))
         })
+}
+
+fn login_limit(text: &str) -> Result<Duration, String> {
+    let limit = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match limit {
+        Duration::ZERO => Err("nobody can log in in no time".to_owned()),
+        limit if limit > LONGEST_LOGIN => {
+            Err("the answer of a login counts for 5m at most".to_owned())
+        }
+        limit => Ok(limit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_waits_for_five_minutes_at_most() {
+        assert_eq!(login_limit("180s"), Ok(Duration::from_secs(180)));
+        assert_eq!(login_limit("5m"), Ok(LONGEST_LOGIN));
+        for wrong in ["5m 1s", "0s", "1h", "soon", ""] {
+            assert!(login_limit(wrong).is_err(), "{wrong}");
+        }
+    }
 }

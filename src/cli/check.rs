@@ -2,7 +2,9 @@
 
 mod audience;
 mod key_sets;
+mod logins;
 mod offline;
+mod registration;
 mod report;
 mod tokens;
 mod upstreams;
@@ -64,10 +66,16 @@ fn ended(printed: Exit, exit: Exit) -> Exit {
 
 fn report(loaded: &Loaded, offline: bool) -> std::io::Result<Report> {
     let mut report = offline::checks(loaded);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    report
+        .categories
+        .extend(registration::check(&loaded.config));
+    report
+        .categories
+        .extend(runtime.block_on(logins::check(&loaded.config)));
     if !offline {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         report.categories.extend(runtime.block_on(async {
             let config = &loaded.config;
             let upstreams = upstreams::check(config).await;

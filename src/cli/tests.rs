@@ -52,6 +52,12 @@ fn every_command_of_the_contract_is_understood() {
         "health --ready --config bursar.toml",
         "version",
         "version -o json",
+        "login d2l",
+        "login d2l --no-browser --timeout 60s --config bursar.toml",
+        "login d2l --paste",
+        "login portal --subject ann",
+        "logout d2l",
+        "logout portal --subject ann --config bursar.toml",
         "token d2l",
         "token d2l --upstream lms -o json --config bursar.toml",
         "token d2l --reveal",
@@ -73,7 +79,6 @@ fn every_command_of_the_contract_is_understood() {
 fn what_does_not_exist_yet_or_is_misspelt_is_wrong_usage() {
     for line in [
         "frobnicate",
-        "login d2l",
         "check --ofline",
         "check -o yaml",
         "route test GET",

@@ -1,24 +1,25 @@
 //! `bursar token`: asks for a token as the proxy would, and says what it is; on demand, and to a person only, the token itself.
 
 mod describe;
+mod stored;
 
 use std::sync::Arc;
-
-use prometheus::Registry;
 
 use super::{
     Exit, Surroundings,
     args::TokenArgs,
     check,
     output::{self, Format},
+    stored::{NoCustody, exit_of},
 };
 use crate::{
     clock::{Clock as _, SystemClock},
     config::{Config, Loaded},
-    oauth::{Answer, Cause, Failure, Injection, TokenRequest, TokenSource as _},
-    store::{Store, StoreMetrics},
-    token::{Ask, Credential, Source, custody, user_key::UserKeys},
+    oauth::{Answer, Cause, ClientParams, Failure, Injection, LoginNeeded},
+    store::StoreError,
+    token::{Ask, Credential, Source},
 };
+pub(in crate::cli) use describe::claim;
 use describe::{Description, Subject};
 
 /// What goes where.
@@ -29,7 +30,7 @@ struct Said {
 }
 
 /// Why there is nothing to show.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 enum TokenError {
     #[error(
         "a token is revealed on a terminal only, so that it ends in no file, pipe or log; \
@@ -46,8 +47,24 @@ enum TokenError {
     UnknownUpstream { name: String, known: String },
     #[error("several upstreams use this credential: choose one with --upstream: {known}")]
     SeveralUpstreams { known: String },
+    #[error("{} has no login for each person: --subject says nothing to it", .0)]
+    SubjectUnwanted(String),
     #[error("this machine gives no runtime: {0}")]
     Runtime(String),
+    #[error(transparent)]
+    NoCustody(#[from] NoCustody),
+    #[error("a login is needed: {why}\n  bursar login {credential}")]
+    LoginNeeded {
+        credential: String,
+        why: LoginNeeded,
+    },
+    #[error(
+        "there is a login, but its stored token has expired. The running bursar gets the next one when it needs one; \
+         this command spends no refresh token"
+    )]
+    NoneStored,
+    #[error("the token store: {0}\n  {hint}", hint = .0.hint())]
+    Store(#[from] StoreError),
     #[error("no token: {cause}\n  {hint}\n  bursar check tells more")]
     NoToken {
         cause: Cause,
@@ -63,12 +80,14 @@ impl TokenError {
             | Self::Signed(_)
             | Self::UnknownCredential { .. }
             | Self::UnknownUpstream { .. }
-            | Self::SeveralUpstreams { .. } => Exit::Usage,
-            Self::Runtime(_) => Exit::Failed,
+            | Self::SeveralUpstreams { .. }
+            | Self::SubjectUnwanted(_) => Exit::Usage,
+            Self::Runtime(_) | Self::NoneStored => Exit::Failed,
+            Self::NoCustody(error) => error.exit(),
+            Self::LoginNeeded { .. } => Exit::LoginNeeded,
+            Self::Store(error) => exit_of(error),
             // 3 is for `check` and `route test`: here the command has failed.
-            Self::NoToken { exit, .. } if matches!(exit, Exit::Temporary | Exit::LoginNeeded) => {
-                *exit
-            }
+            Self::NoToken { exit, .. } if *exit == Exit::Temporary => Exit::Temporary,
             Self::NoToken { .. } => Exit::Failed,
         }
     }
@@ -93,7 +112,24 @@ fn answer(args: &TokenArgs, config: &Config, is_terminal: bool) -> Result<Said, 
     }
     let credential = credential(config, &args.credential)?;
     let (upstream, ask) = ask(config, credential, args.upstream.as_deref())?;
-    let token = request(config, credential, ask)?;
+    let is_stored = matches!(credential.source, Source::Login(_));
+    if args.subject.is_some() && !is_stored {
+        return Err(TokenError::SubjectUnwanted(args.credential.clone()));
+    }
+    let token = match &credential.source {
+        Source::Client(client) => request(client, ask)?,
+        Source::Login(_) => stored::token(config, &args.credential, args.subject.as_deref())?,
+        Source::UserKey(params) => stored::user_key(config, credential, params)?,
+        Source::Static(token) => Answer {
+            injection: token.clone(),
+            expires_in: None,
+            granted: None,
+            refresh_token: None,
+            refresh_expires_in: None,
+            account: None,
+            skew_seconds: None,
+        },
+    };
     if args.reveal && matches!(token.injection, Injection::Signature(_)) {
         return Err(TokenError::Signed(credential.name.to_string()));
     }
@@ -107,9 +143,13 @@ fn answer(args: &TokenArgs, config: &Config, is_terminal: bool) -> Result<Said, 
         (true, _) => Said {
             stdout: describe::bare(&token).to_owned(),
             stderr: format!(
-                "{}\nWho has this token has all its rights until it expires. It was asked for anew: the running\n\
-                 bursar goes on with its own. Do not put it into a file or a chat.\n\n",
-                description.table()
+                "{}\nWho has this token has all its rights until it expires. {}. Do not put it into a file or a chat.\n\n",
+                description.table(),
+                if is_stored {
+                    "It is the stored one, which the\nrunning bursar uses too"
+                } else {
+                    "It was asked for anew: the running\nbursar goes on with its own"
+                }
             ),
         },
         (false, Format::Table) => Said {
@@ -166,53 +206,13 @@ fn ask<'a>(
 }
 
 /// The token and what was said of it.
-fn request(
-    config: &Config,
-    credential: &Credential,
-    ask: Option<&Ask>,
-) -> Result<Answer, TokenError> {
+fn request(client: &ClientParams, ask: Option<&Ask>) -> Result<Answer, TokenError> {
     let scopes = ask.filter(|ask| ask.send).map(|ask| &ask.scopes);
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let outcome: Result<Answer, Failure> = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| TokenError::Runtime(error.to_string()))?;
-    let outcome: Result<Answer, Failure> = match &credential.source {
-        Source::Client(client) => runtime.block_on(check::request((**client).clone(), scopes)),
-        // Never a rotation: what was stored last is shown as it is.
-        Source::Login(login) => {
-            let metrics = StoreMetrics::new(&Registry::new());
-            let metrics = metrics.map_err(|error| TokenError::Runtime(error.to_string()))?;
-            let store = Store::new(&config.state, Arc::new(metrics));
-            let key = login.store_key(&credential.name, None);
-            let now = SystemClock.now().wall;
-            runtime
-                .block_on(custody::stored(&store, &key, now))
-                .map_err(Failure::from)
-        }
-        Source::UserKey(params) => {
-            let metrics = StoreMetrics::new(&Registry::new());
-            let metrics = metrics.map_err(|error| TokenError::Runtime(error.to_string()))?;
-            let store = Store::new(&config.state, Arc::new(metrics));
-            let keys = UserKeys::new(store, &credential.name, params);
-            runtime.block_on(keys.request(TokenRequest {
-                scopes: None,
-                subject: None,
-                now: SystemClock.now(),
-                skew_seconds: 0.0,
-                is_forced: false,
-            }))
-        }
-        Source::Static(token) => {
-            return Ok(Answer {
-                injection: token.clone(),
-                refresh_token: None,
-                refresh_expires_in: None,
-                expires_in: None,
-                granted: None,
-                skew_seconds: None,
-            });
-        }
-    };
+        .map_err(|error| TokenError::Runtime(error.to_string()))?
+        .block_on(check::request(client.clone(), scopes));
     outcome.map_err(|failure| {
         let (exit, hint) = check::advice(&failure.cause);
         TokenError::NoToken {

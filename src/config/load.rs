@@ -10,7 +10,7 @@ use super::{
     document::Document,
     environment,
     layers::Layers,
-    locate::{self, LoadOptions},
+    locate::{self, Home, LoadOptions},
     problem::{self, Severity},
     reader::Reader,
     resolve,
@@ -32,7 +32,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Problems> {
         mut problems,
         broken_lines,
     } = read(options)?;
-    let config = resolve::config(&mut reader);
+    let config = resolve::config(&mut reader, &Home::of(options));
     let (settings, more, inputs) = reader.finish();
     let is_certain = |problem: &Problem| {
         let line = problem.place().line();

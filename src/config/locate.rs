@@ -31,6 +31,36 @@ impl LoadOptions {
     }
 }
 
+/// Where files of one user belong (XDG Base Directory Specification); `None`: there is no such place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Home {
+    /// `$XDG_CONFIG_HOME/bursar`.
+    pub(super) config: Option<PathBuf>,
+    /// `$XDG_STATE_HOME/bursar`.
+    pub(super) state: Option<PathBuf>,
+}
+
+impl Home {
+    pub(super) fn of(options: &LoadOptions) -> Self {
+        let variable = |name: &str| {
+            let mut environment = options.environment.iter();
+            let value = environment.find(|(other, _)| other == name);
+            // A relative path in a variable is to be ignored.
+            value
+                .map(|(_, value)| PathBuf::from(value))
+                .filter(|value| value.is_absolute())
+        };
+        let place = |name: &str, below_home: &str| {
+            let base = variable(name).or_else(|| Some(variable("HOME")?.join(below_home)));
+            base.map(|base| base.join("bursar"))
+        };
+        Self {
+            config: place("XDG_CONFIG_HOME", ".config"),
+            state: place("XDG_STATE_HOME", ".local/state"),
+        }
+    }
+}
+
 /// A place where the configuration may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {

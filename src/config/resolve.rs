@@ -10,17 +10,20 @@ mod outbound;
 mod route;
 mod scopes;
 mod server;
+mod state;
 mod upstream;
 
 use std::net::SocketAddr;
 
-use super::{Config, problem::ProblemCode, reader::Reader, value::Fault};
-use crate::{secret::AccessKeys, socket::Address, store::StoreParams};
+use super::{Config, locate::Home, problem::ProblemCode, reader::Reader, value::Fault};
+use crate::{secret::AccessKeys, socket::Address};
 use claims::Claims;
 use file::Files;
 
 /// Reads every section, whatever is wrong with the others. `None` only when a problem was noted.
-pub(super) fn config(reader: &mut Reader) -> Option<Config> {
+///
+/// `home`: where files of bursar's own belong.
+pub(super) fn config(reader: &mut Reader, home: &Home) -> Option<Config> {
     let mut claims = Claims::default();
     let secret_files = server::secret_files(reader);
     let mut files = Files::new(secret_files);
@@ -66,14 +69,19 @@ pub(super) fn config(reader: &mut Reader) -> Option<Config> {
     }
     server::check_unix_rules(reader, &claims);
     claims.check(reader);
+    let needs_state = credentials.iter().any(credential::Draft::needs_login);
+    let state = state::state(reader, secret_files, home, needs_state);
 
     mode?;
     Some(Config {
         server: server?,
         admin: admin?,
         log: log?,
-        // No credential has a login yet: there is nothing to keep, and nowhere to configure.
-        state: StoreParams::Memory,
+        state: state?,
+        revocations: credentials
+            .iter()
+            .filter_map(credential::Draft::revocation)
+            .collect(),
         credentials: credentials
             .into_iter()
             .map(credential::Draft::into_credential)

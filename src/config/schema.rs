@@ -12,16 +12,18 @@ use tracing_subscriber::filter::Targets;
 use super::value::{
     FromValue, Text,
     address::{BaseUrl, JwksUrl, Listen, ListenTcp, TokenUrl},
+    login::{AuthorizeUrl, RevocationUrl, SubjectHeader},
     proxy::ProxyUrl,
     quantity::{AssertionLifetime, Connections, MaxAge, Period, Size, Timeout, Workers},
     request::{Methods, Scopes},
     shape::Shape,
     socket::{SocketMode, Uids},
-    word::{AudienceForm, AuthMethod, Grant, Profile, TokenScope},
+    word::{AudienceForm, AuthMethod, Grant, Profile, StateBackend, TokenScope},
 };
 use crate::{
     admin::ReadyNeeds,
     keys::Algorithm,
+    oauth::authorization::RedirectUri,
     policy::{Catalogue, Mode},
     proxy::{HostName, Http2, LogRequests},
     secret::{SecretFiles, SecretString},
@@ -159,6 +161,16 @@ keys! {
     /// "1/100".
     "log.requests": LogRequests = r#""denied""#;
 
+    /// Where what logins have brought is kept. "file": sealed, in files that only bursar's user can read; "memory": nothing is written,
+    /// and people log in again after a restart.
+    "state.backend": StateBackend = r#""file""#, fixed;
+    /// The directory, mode 0700, of the backend "file"; unless set, $XDG_STATE_HOME/bursar or ~/.local/state/bursar. Nothing is
+    /// written unless somebody logs in.
+    "state.path": PathBuf, fixed;
+    /// The file of the keys that seal it: base64 of 32 bytes, one per line; the first seals, all open. Unless set, bursar makes one
+    /// in $XDG_CONFIG_HOME/bursar or ~/.config/bursar.
+    "state.key_file": PathBuf, fixed;
+
     /// Presets for the rest; "oauth2": none but those of the standard.
     "credentials.*.profile": Profile = r#""oauth2""#;
     /// How tokens are obtained; unless set, as the profile says.
@@ -230,6 +242,29 @@ keys! {
     "credentials.*.user_id": Text;
     /// The file that holds that user's key.
     "credentials.*.user_key_file": PathBuf;
+    /// Where the browser comes back to after a login, exactly as registered: on loopback, or https. With port 0 any free one.
+    "credentials.*.redirect_uri": RedirectUri;
+    /// The authorization endpoint, to which a person is sent: https, or http on loopback; unless set, the profile's.
+    "credentials.*.authorize_url": AuthorizeUrl;
+    /// Who the authorization server says it is (`iss` of its answers, RFC 9207). When set, an answer without it is refused.
+    "credentials.*.issuer": Text;
+    /// Whether a login sends a code challenge (RFC 7636, S256). Servers that do not know it ignore it.
+    "credentials.*.pkce": bool = "true";
+    /// How long the authorization server accepts a refresh token once more that it has answered already; 0: it is never sent twice,
+    /// and when an answer is lost somebody has to log in again.
+    "credentials.*.refresh_reuse_grace": Period = r#""0s""#;
+    /// The revocation endpoint (RFC 7009), for `bursar logout`; unless set, the profile's way if it has one.
+    "credentials.*.revocation_url": RevocationUrl;
+    /// The request field that names the person for whom a request is: each has a login of their own. It is not sent on.
+    "credentials.*.subject_header": SubjectHeader;
+    /// LTIAAS: the file that holds the API key.
+    "credentials.*.api_key_file": PathBuf;
+    /// LTIAAS: the id of the LMS there (GET /admin/platforms lists them).
+    "credentials.*.platform_id": Text;
+    /// LTIAAS: the query parameter with which the browser comes back. The public documentation does not name it.
+    "credentials.*.callback_parameter": Text = r#""token""#;
+    /// LTIAAS: where a refresh token is exchanged; unless set, the token URL with the platform's id and `/refresh` behind it.
+    "credentials.*.refresh_url": TokenUrl;
     /// The token of a static grant; a file of its own (token_file) is safer.
     "credentials.*.token": SecretString, secret;
     /// The file that holds the token of a static grant.
@@ -246,7 +281,7 @@ keys! {
     /// "upstream": one token with all scopes; "route": one per set of scopes that a route needs.
     "upstreams.*.token_scope": TokenScope = r#""upstream""#;
     /// Whether a scope parameter is sent. false: granted is what is registered, and the allowlist still
-    /// decides. The default of "instructure" and "blackboard" is false.
+    /// decides. The default of "instructure", "blackboard" and "ltiaas" is false.
     "upstreams.*.request_scopes": bool = "true";
     /// Further Host names that select this upstream, with a port or without.
     "upstreams.*.hosts": Vec<HostName> = "[]";
@@ -313,6 +348,7 @@ pub(super) const TABLES: &[(&str, &str)] = &[
         "Probes, metrics and control; never on the application's port.",
     ),
     ("log", "What is logged, and how."),
+    ("state", "Where what people's logins have brought is kept."),
     ("credentials", "The clients of authorization servers."),
     (
         "credentials.*",
@@ -445,7 +481,14 @@ mod tests {
         assert_eq!(names("log"), ["level", "format", "requests"]);
         assert_eq!(
             names(""),
-            ["server", "admin", "log", "credentials", "upstreams"]
+            [
+                "server",
+                "admin",
+                "log",
+                "state",
+                "credentials",
+                "upstreams"
+            ]
         );
         assert!(names("credentials").is_empty());
     }

@@ -463,8 +463,8 @@ fn keys_of_later_versions_are_unknown() {
     let text = SOUND.replace("path = \"/one\"", "path = \"/one\"\nfunctions = []");
     assert_eq!(problem(&text).key(), "upstreams.lms.routes[0].functions");
     assert_eq!(
-        problem(&format!("[state]\npath = \"/x\"\n{SOUND}")).key(),
-        "state"
+        problem(&format!("[state]\nurl = \"rediss://x\"\n{SOUND}")).key(),
+        "state.url"
     );
 }
 

@@ -1,6 +1,7 @@
 //! What the value of a key may be, and what to say when it is something else.
 
 pub(super) mod address;
+pub(super) mod login;
 pub(super) mod proxy;
 pub(super) mod quantity;
 pub(super) mod request;

@@ -16,11 +16,12 @@ use http::{
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{Answer, Cause, Failure, Injection, OAuthError, ScopeSource};
+use super::{Answer, Cause, Failure, Injection, OAuthError, ScopeSource, dialect::Names};
 use crate::{
     clock::{Moment, fields},
     scope::{Scope, ScopeSet},
     secret::SecretString,
+    telemetry::visible,
 };
 use members::Members;
 
@@ -33,6 +34,7 @@ const MAX_TOKEN_LENGTH: usize = 16 * 1024;
 /// Reads an answer. `sent` and `received` are the moments around the exchange.
 pub(super) fn read(
     response: &Response<Bytes>,
+    names: &Names,
     scope_source: ScopeSource,
     sent: Moment,
     received: Moment,
@@ -40,7 +42,7 @@ pub(super) fn read(
     let headers = response.headers();
     let skew_seconds = fields::skew_seconds(headers, sent, received);
     let read = match response.status() {
-        StatusCode::OK => token(headers, response.body(), scope_source),
+        StatusCode::OK => token(headers, response.body(), names, scope_source),
         status => Err(refusal(status, headers, response.body())),
     };
     match read {
@@ -57,7 +59,12 @@ pub(super) fn read(
     }
 }
 
-fn token(headers: &HeaderMap, body: &[u8], scope_source: ScopeSource) -> Result<Answer, Cause> {
+fn token(
+    headers: &HeaderMap,
+    body: &[u8],
+    names: &Names,
+    scope_source: ScopeSource,
+) -> Result<Answer, Cause> {
     const NOT_ONE_OBJECT: Cause =
         Cause::InvalidResponse("it is not one JSON object with every member once");
     let invalid = Cause::InvalidResponse;
@@ -72,21 +79,36 @@ fn token(headers: &HeaderMap, body: &[u8], scope_source: ScopeSource) -> Result<
     }
     let members = Members::parse(body).ok_or(NOT_ONE_OBJECT)?;
 
-    check_token_type(members.get("token_type"))?;
-    let token = match members.get("access_token") {
+    check_token_type(members.get(names.token_type))?;
+    let token = match members.get(names.access_token) {
         Some(Value::String(token)) => token,
         Some(_) => return Err(invalid("access_token is not a string")),
         None => return Err(invalid("access_token is missing")),
     };
     Ok(Answer {
         injection: Injection::Bearer(bearer(token)?),
-        expires_in: lifetime(members.get("expires_in"))?,
+        expires_in: lifetime(members.get(names.expires_in))?,
         granted: granted(scope_source, members.get("scope"), token)?,
-        refresh_token: refresh_token(members.get("refresh_token"))?,
+        refresh_token: refresh_token(members.get(names.refresh_token))?,
         // No standard has it. What cannot be read of it must not cost the refresh token that it is about.
-        refresh_expires_in: lifetime(members.get("refresh_token_expires_in")).unwrap_or(None),
+        refresh_expires_in: lifetime(members.get(names.refresh_expires_in)).unwrap_or(None),
+        account: members.get("user").and_then(account),
         skew_seconds: None,
     })
+}
+
+/// The person whom Canvas names beside the token. Nothing is decided by it.
+fn account(user: &Value) -> Option<String> {
+    const MAX_NAME: usize = 200;
+    let user = user.as_object()?;
+    let name = user.get("name").and_then(Value::as_str);
+    let name = name.map(|name| visible(&name.chars().take(MAX_NAME).collect::<String>()));
+    let id = user.get("id").and_then(Value::as_u64);
+    match (name, id) {
+        (Some(name), Some(id)) => Some(format!("{name} ({id})")),
+        (Some(name), None) => Some(name),
+        (None, id) => id.map(|id| id.to_string()),
+    }
 }
 
 /// RFC 6749 section 5.1 requires `token_type`; the identity service of Instructure calls it optional.

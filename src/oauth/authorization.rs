@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 pub use callback::{Callback, CallbackError};
 pub use redirect::{InvalidRedirectUri, RedirectUri};
 
+use super::LoginGrant;
 use crate::{
     random,
     scope::ScopeSet,
@@ -33,6 +34,9 @@ pub struct AuthorizationParams {
     pub issuer: Option<String>,
     /// Whether a code challenge is sent (RFC 7636, S256).
     pub pkce: bool,
+    /// Set where a relay makes the authorization request itself (LTIAAS): the browser is sent to `authorize_url` as it is, and comes
+    /// back with this parameter in place of `code`. There is no `state` then: the first that comes is taken for the answer.
+    pub relay_parameter: Option<String>,
 }
 
 /// One attempt: from the authorization request to the callback that answers it.
@@ -40,16 +44,6 @@ pub struct Flow {
     params: AuthorizationParams,
     state: SecretString,
     verifier: Option<SecretString>,
-}
-
-/// What is exchanged for tokens (RFC 6749 section 4.1.3): worth something once, and to this client only.
-pub struct AuthorizationCode {
-    /// `code`.
-    pub code: SecretString,
-    /// `redirect_uri`, as the authorization request had it.
-    pub redirect_uri: String,
-    /// `code_verifier` (RFC 7636 section 4.5).
-    pub verifier: Option<SecretString>,
 }
 
 /// Why a callback that belongs to the flow brings no code.
@@ -88,7 +82,7 @@ impl Flow {
     /// Begins an attempt. `redirect_uri`: that of `params` with the port that is really listened on.
     #[must_use]
     pub fn begin(params: AuthorizationParams) -> Self {
-        let verifier = params.pkce.then(random_text);
+        let verifier = (params.pkce && params.relay_parameter.is_none()).then(random_text);
         Self {
             params,
             state: random_text(),
@@ -101,7 +95,7 @@ impl Flow {
     #[must_use]
     pub fn url(&self, client_id: &str, scopes: Option<&ScopeSet>) -> Url {
         let mut url = self.params.authorize_url.clone();
-        {
+        if self.params.relay_parameter.is_none() {
             let mut query = url.query_pairs_mut();
             query
                 .append_pair("response_type", "code")
@@ -126,13 +120,20 @@ impl Flow {
         &self.params.redirect_uri
     }
 
+    /// The parameter that brings the code.
+    #[must_use]
+    pub fn code_parameter(&self) -> &str {
+        self.params.relay_parameter.as_deref().unwrap_or("code")
+    }
+
     /// Whether the callback answers this flow. What does not is no reason to end it: anybody can call a loopback port.
     #[must_use]
     pub fn is_answered_by(&self, callback: &Callback) -> bool {
-        callback
-            .state
-            .as_ref()
-            .is_some_and(|state| secret::is_same(state, &self.state))
+        self.params.relay_parameter.is_some()
+            || callback
+                .state
+                .as_ref()
+                .is_some_and(|state| secret::is_same(state, &self.state))
     }
 
     /// What the callback brings. The flow is used up, whatever that is.
@@ -140,7 +141,7 @@ impl Flow {
     /// # Errors
     ///
     /// [`AuthorizationError`]. The issuer is looked at before anything else that a server says (RFC 9207 section 2.4).
-    pub fn conclude(self, callback: Callback) -> Result<AuthorizationCode, AuthorizationError> {
+    pub fn conclude(self, callback: Callback) -> Result<LoginGrant, AuthorizationError> {
         if !self.is_answered_by(&callback) {
             return Err(AuthorizationError::ForeignState);
         }
@@ -151,7 +152,7 @@ impl Flow {
                 None => return Err(AuthorizationError::IssuerMissing),
             }
         }
-        Ok(AuthorizationCode {
+        Ok(LoginGrant::AuthorizationCode {
             code: callback.result?,
             redirect_uri: self.params.redirect_uri.as_str().to_owned(),
             verifier: self.verifier,
@@ -164,15 +165,6 @@ impl fmt::Debug for Flow {
         formatter
             .debug_struct("Flow")
             .field("params", &self.params)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for AuthorizationCode {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("AuthorizationCode")
-            .field("redirect_uri", &self.redirect_uri)
             .finish_non_exhaustive()
     }
 }

@@ -43,6 +43,9 @@ pub(super) fn authenticate(
             let key = keys.signing(now.wall);
             present(client_id, key.sign(&assertion.typ, &claims), form)?;
         }
+        ClientAuth::ApiKey { key } => {
+            headers.insert(AUTHORIZATION, bearer(key)?);
+        }
         // The server finds the proof in the connection, and by the id whose it is (RFC 8705 section 2).
         ClientAuth::Tls | ClientAuth::None => {
             form.append_pair("client_id", client_id);
@@ -74,6 +77,14 @@ fn basic(id: &str, secret: &str, encoding: BasicEncoding) -> Result<HeaderValue,
     let field = Zeroizing::new(format!("Basic {}", STANDARD.encode(&*pair)));
     let mut field = HeaderValue::from_str(&field)
         .map_err(|_| Cause::NotSent("the client's id and secret do not fit into a field"))?;
+    field.set_sensitive(true);
+    Ok(field)
+}
+
+fn bearer(key: &SecretString) -> Result<HeaderValue, Cause> {
+    let field = Zeroizing::new(format!("Bearer {}", key.expose_secret()));
+    let mut field = HeaderValue::from_str(&field)
+        .map_err(|_| Cause::NotSent("the API key does not fit into a field"))?;
     field.set_sensitive(true);
     Ok(field)
 }
@@ -146,6 +157,16 @@ mod tests {
         });
         assert!(headers[AUTHORIZATION].is_sensitive());
         assert!(!format!("{headers:?}").contains("Basic"));
+        assert!(fields.is_empty());
+    }
+
+    #[test]
+    fn an_api_key_is_a_sensitive_bearer_field() {
+        let (headers, fields) = proof(&ClientAuth::ApiKey {
+            key: "canary".to_owned().into(),
+        });
+        assert_eq!(headers[AUTHORIZATION], "Bearer canary");
+        assert!(headers[AUTHORIZATION].is_sensitive());
         assert!(fields.is_empty());
     }
 

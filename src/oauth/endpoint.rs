@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, Uri,
     header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT},
+    uri::PathAndQuery,
 };
 use http_body::Body;
 use http_body_util::Full;
@@ -19,8 +20,8 @@ use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
 use super::{
-    Answer, Cause, ClientParams, Failure, LoginGrant, TokenRequest, TokenSource, Unreachable,
-    answer, client_auth, grant,
+    Answer, Cause, ClientParams, Dialect, Failure, LoginGrant, LtiaasParams, TokenRequest,
+    TokenSource, Unreachable, answer, client_auth, grant,
     transport::{ExchangeError, Progress, Transport, read_body},
 };
 use crate::{clock::Moment, scope::ScopeSet};
@@ -74,40 +75,56 @@ impl TokenEndpoint {
         grant: &LoginGrant,
         request: &TokenRequest,
     ) -> Result<Answer, Failure> {
-        let message = {
-            let mut form = Serializer::new(String::new());
-            grant.present(&mut form);
-            let scopes = request.scopes.as_ref().filter(|_| grant.takes_scope());
-            self.message(form, scopes, request)?
+        let message = match &self.params.dialect {
+            Dialect::Ltiaas(ltiaas) => self.json_message(ltiaas, grant, request)?,
+            Dialect::Standard => {
+                let mut form = Serializer::new(String::new());
+                grant.present(&mut form);
+                let scopes = request.scopes.as_ref().filter(|_| grant.takes_scope());
+                self.message(form, scopes, request)?
+            }
         };
         self.exchange(message, request.now).await
     }
 
     async fn exchange(
         &self,
-        mut request: Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
         now: Moment,
     ) -> Result<Answer, Failure> {
-        let progress = Progress::default();
-        request.extensions_mut().insert(progress.clone());
         let span =
             tracing::info_span!("token_request", endpoint = %self.params.dialer.origin.authority());
         async {
             let sent = Instant::now();
-            let response = self.service.clone().oneshot(request).await;
-            let response = response.map_err(|cause| Failure {
-                is_sent: !progress.is_dialing(),
-                ..cause.into()
-            })?;
+            let response = self.send(request).await?;
             let received = now.after(sent.elapsed());
-            answer::read(&response, self.params.scope_source, now, received)
+            let names = self.params.dialect.names();
+            answer::read(&response, names, self.params.scope_source, now, received)
         }
         .instrument(span)
         .await
     }
 
+    /// One request and its whole answer.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Bytes>, Failure> {
+        let progress = Progress::default();
+        request.extensions_mut().insert(progress.clone());
+        let response = self.service.clone().oneshot(request).await;
+        response.map_err(|cause| Failure {
+            is_sent: !progress.is_dialing(),
+            ..cause.into()
+        })
+    }
+
+    pub(super) fn params(&self) -> &ClientParams {
+        &self.params
+    }
+
     /// A token request (RFC 6749 section 4.4.2, RFC 7523 section 2), of which `form` holds the grant.
-    fn message(
+    pub(super) fn message(
         &self,
         mut form: Serializer<'_, String>,
         scopes: Option<&ScopeSet>,
@@ -130,14 +147,36 @@ impl TokenEndpoint {
 
         // It may hold the secret.
         let form = Bytes::from_owner(Zeroizing::new(form.finish()));
-        let mut request = Request::new(Full::new(form));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = Uri::from(params.token_path.clone());
-        *request.headers_mut() = headers;
-        Ok(request)
+        Ok(post(&params.token_path, headers, form))
     }
 
-    fn headers(&self) -> Result<HeaderMap, Cause> {
+    /// The same for LTIAAS.
+    fn json_message(
+        &self,
+        ltiaas: &LtiaasParams,
+        grant: &LoginGrant,
+        request: &TokenRequest,
+    ) -> Result<Request<Full<Bytes>>, Cause> {
+        let params = &self.params;
+        let mut headers = self.headers()?;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        client_auth::authenticate(
+            &params.client_id,
+            &params.auth,
+            request.now,
+            request.skew_seconds,
+            &mut headers,
+            // An API key leaves nothing here.
+            &mut Serializer::new(String::new()),
+        )?;
+        let path = match grant {
+            LoginGrant::AuthorizationCode { .. } => &params.token_path,
+            LoginGrant::RefreshToken(_) => &ltiaas.refresh_path,
+        };
+        Ok(post(path, headers, ltiaas.body(grant)))
+    }
+
+    pub(super) fn headers(&self) -> Result<HeaderMap, Cause> {
         let mut headers = HeaderMap::new();
         headers.insert(
             USER_AGENT,
@@ -179,6 +218,14 @@ impl TokenSource for TokenEndpoint {
         };
         self.exchange(message, now).await
     }
+}
+
+fn post(path: &PathAndQuery, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from(path.clone());
+    *request.headers_mut() = headers;
+    request
 }
 
 fn cause_of(error: &BoxError, limit: Duration) -> Cause {

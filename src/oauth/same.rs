@@ -20,6 +20,7 @@ impl ClientParams {
             token_params,
             token_headers: _,
             timeout: _,
+            dialect,
             scope_source,
             key_set: _,
         } = self;
@@ -28,6 +29,7 @@ impl ClientParams {
             && dialer.origin == other.dialer.origin
             && *token_path == other.token_path
             && *token_params == other.token_params
+            && *dialect == other.dialect
             && *scope_source == other.scope_source
     }
 
@@ -104,6 +106,10 @@ impl PartialEq for ClientAuth {
                 Self::PrivateKeyJwt { keys: theirs, assertion: their_assertion }
                     if keys == theirs && assertion == their_assertion
             ),
+            Self::ApiKey { key } => matches!(
+                other,
+                Self::ApiKey { key: theirs } if secret::is_same(key, theirs)
+            ),
             // The certificate is the connection's, and compared with it.
             Self::Tls => matches!(other, Self::Tls),
             Self::None => matches!(other, Self::None),
@@ -121,7 +127,7 @@ mod tests {
             testing::{ring_of, ring_over},
             timeline::Turn,
         },
-        oauth::{AssertionParams, BasicEncoding, KeySetUrl, ScopeSource},
+        oauth::{AssertionParams, BasicEncoding, Dialect, KeySetUrl, LtiaasParams, ScopeSource},
     };
 
     fn assertion(audience: &str) -> AssertionParams {
@@ -152,6 +158,7 @@ mod tests {
             token_params: Vec::new(),
             token_headers: http::HeaderMap::new(),
             timeout: Duration::from_secs(10),
+            dialect: Dialect::Standard,
             scope_source: ScopeSource::Answer,
             key_set: None,
         }
@@ -176,6 +183,7 @@ mod tests {
                 keys: keys(),
                 assertion: assertion("as"),
             },
+            ClientAuth::ApiKey { key: secret.into() },
         ]
     }
 
@@ -212,6 +220,12 @@ mod tests {
             |client| client.token_path = "/other".parse().unwrap()
         ));
         assert!(differs(|client| client.scope_source = ScopeSource::Nowhere));
+        assert!(differs(|client| {
+            client.dialect = Dialect::Ltiaas(LtiaasParams {
+                code_member: "token".to_owned(),
+                refresh_path: "/refresh".parse().unwrap(),
+            });
+        }));
         assert!(differs(|client| {
             client
                 .token_params

@@ -193,11 +193,17 @@ impl From<TokenError> for Rejection {
                 Some(cause.to_string()),
                 Some(retry_after),
             ),
-            TokenError::LoginNeeded { credential, why } => (
+            TokenError::LoginNeeded {
+                credential,
+                is_personal,
+                why,
+            } => (
                 Code::ReauthorizationRequired,
                 format!(
-                    "A person has to log in: run `bursar login {credential}` where bursar keeps its logins. Requests are served \
-                     again within seconds of it."
+                    "A person has to log in: run `bursar login {credential}{}` where bursar keeps its logins. Requests are served \
+                     again within seconds of it.",
+                    // Who it is, the application knows.
+                    if is_personal { " --subject NAME" } else { "" }
                 )
                 .into(),
                 Some(why.to_string()),

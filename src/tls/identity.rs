@@ -1,4 +1,5 @@
-//! Who bursar is to servers that ask (mutual TLS, RFC 8446 section 4.3.2): a certificate with its chain, and its key.
+//! Who bursar is: to servers that ask (mutual TLS, RFC 8446 section 4.3.2), and to a browser. A certificate with its chain, and its
+//! key.
 
 use std::{fmt, sync::Arc};
 
@@ -6,6 +7,7 @@ use rustls::{
     client::ResolvesClientCert,
     crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::ResolvesServerCert,
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -82,6 +84,22 @@ impl Identity {
         })
     }
 
+    /// One certificate that nobody else vouches for, and its PKCS#8 key.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`]; never with a byte of the key.
+    pub fn from_der(certificate: Vec<u8>, pkcs8: Vec<u8>) -> Result<Self, IdentityError> {
+        let certificate = CertificateDer::from(certificate);
+        let validity = validity::of(&certificate);
+        let der = Zeroizing::new(PrivateKeyDer::Pkcs8(pkcs8.into()));
+        let key = any_supported_type(&der).map_err(|_| IdentityError::BadKey)?;
+        Ok(Self {
+            key: Arc::new(CertifiedKey::new(vec![certificate], key)),
+            validity,
+        })
+    }
+
     /// From when to when the certificate is valid, as far as it can be read.
     #[must_use]
     pub const fn validity(&self) -> Option<Validity> {
@@ -95,6 +113,10 @@ impl Identity {
             .iter()
             .flat_map(|certificate| certificate.iter().copied())
             .collect()
+    }
+
+    pub(super) fn server_resolver(&self) -> Arc<dyn ResolvesServerCert> {
+        Arc::new(SingleCertAndKey::from(Arc::clone(&self.key)))
     }
 
     pub(super) fn resolver(&self) -> Arc<dyn ResolvesClientCert> {

@@ -171,7 +171,13 @@ impl Broker {
     ///
     /// [`TokenError`].
     pub async fn token(&self, claim: &Claim<'_>) -> Result<Arc<AccessToken>, TokenError> {
-        self.cell(claim).token().await
+        let token = self.cell(claim).token().await;
+        token.map_err(|mut error| {
+            if let TokenError::LoginNeeded { is_personal, .. } = &mut error {
+                *is_personal = self.subject_header.is_some();
+            }
+            error
+        })
     }
 
     /// The time that decides about its tokens.

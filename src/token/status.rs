@@ -68,6 +68,7 @@ impl Status {
                 ..
             }) => TokenError::LoginNeeded {
                 credential: Arc::clone(credential),
+                is_personal: false,
                 why: *why,
             },
             Some(failure) if matches!(failure.cause, Cause::Store(_)) => {

@@ -213,7 +213,11 @@ fn every_configuration_in_the_documentation_loads_without_a_problem() {
         for configuration in configurations(&page) {
             let directory = tempfile::tempdir().unwrap();
             let text = with_files(&configuration, directory.path());
-            let loaded = load(&LoadOptions::from_text("bursar.toml", &text))
+            let options = LoadOptions {
+                environment: vec![("HOME".to_owned(), "/home/ann".to_owned())],
+                ..LoadOptions::from_text("bursar.toml", &text)
+            };
+            let loaded = load(&options)
                 .unwrap_or_else(|problems| panic!("{}: {}", page.name, problems.render(false)));
             let warnings: Vec<_> = loaded.warnings.iter().map(|one| one.what()).collect();
             assert!(

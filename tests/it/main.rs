@@ -65,6 +65,9 @@ mod credentials;
 /// Requests that are signed instead of carrying a token.
 mod id_key;
 
+/// People log in.
+mod login;
+
 /// The life of a token against an authorization server that behaves badly.
 mod token_lifecycle;
 

@@ -5,5 +5,6 @@ pub mod bursar;
 pub mod connect_proxy;
 pub mod http;
 pub mod peer;
+pub mod person;
 pub mod program;
 pub mod simulated;

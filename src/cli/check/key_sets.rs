@@ -9,14 +9,13 @@ use crate::{
     config::Config,
     keys::{KeyRing, KeyView},
     oauth::{KeySetError, PublishedKeys, Unreachable},
-    token::Source,
 };
 
 /// `None` where no credential names one.
 pub(super) async fn check(config: &Config) -> Option<Category> {
     let mut checks = Vec::new();
     for credential in &config.credentials {
-        let Source::Client(client) = &credential.source else {
+        let Some(client) = credential.source.client() else {
             continue;
         };
         if let (Some(keys), Some(url)) = (client.keys(), &client.key_set) {

@@ -137,6 +137,15 @@ pub(super) fn bare(token: &Answer) -> &str {
     std::str::from_utf8(token.injection.secret()).unwrap_or_default()
 }
 
+/// A text that the token claims, if it is a JWT: for people to read, since its signature is not looked at.
+pub(in crate::cli) fn claim(token: &Answer, name: &str) -> Option<String> {
+    match jwt(bare(token))?.remove(name)? {
+        Value::String(text) => Some(crate::telemetry::visible(&text)),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
 /// Some of what a JWT says of itself; `None`: it is none.
 fn jwt(token: &str) -> Option<Map<String, Value>> {
     let mut parts = token.split('.');

@@ -97,7 +97,7 @@ fn a_person_at_a_terminal_may_have_the_token_and_is_warned() {
 fn off_a_terminal_nothing_is_revealed_nor_asked_for() {
     let config = config("http://127.0.0.1:1/token", "\"api:read\"");
     let refused = answer(&args(&["app", "--reveal"]), &config, false).unwrap_err();
-    assert_eq!(refused, TokenError::NoTerminal);
+    assert!(matches!(refused, TokenError::NoTerminal));
     assert_eq!(refused.exit(), Exit::Usage);
 }
 

@@ -3,6 +3,7 @@
 mod client;
 mod id_key;
 mod keys;
+mod login;
 mod profile;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::{Files, bad_name, is_name};
@@ -27,7 +28,7 @@ use crate::{
             word::{Grant, Profile},
         },
     },
-    oauth::Injection,
+    oauth::{Injection, Revocation},
     secret::{ExposeSecret, SecretString},
     token::{Credential, RefreshAhead, Source, Timing},
 };
@@ -42,6 +43,7 @@ pub(super) struct Draft {
     pub(super) grant: Option<Grant>,
     /// Itself, if there is nothing wrong with it.
     pub(super) credential: Option<Arc<Credential>>,
+    revocation: Option<Revocation>,
     table: Table,
     is_used: AtomicBool,
 }
@@ -68,6 +70,16 @@ impl Draft {
             Some(Grant::IdKey) => &["x_a", "x_b", "x_c", "x_d", "x_t"],
             _ => &[],
         }
+    }
+
+    /// Whether people log in for it.
+    pub(super) fn needs_login(&self) -> bool {
+        self.grant == Some(Grant::AuthorizationCode)
+    }
+
+    /// How a login for it is taken back, if people log in, and somebody knows.
+    pub(super) fn revocation(&self) -> Option<(Arc<str>, Revocation)> {
+        Some((self.name.as_str().into(), self.revocation.clone()?))
     }
 
     pub(super) fn into_credential(self) -> Option<Arc<Credential>> {
@@ -99,11 +111,18 @@ pub(super) fn credential(
     let profile = reader.get::<Profile>(&table, "profile");
     let grant = profile
         .and_then(|profile| reader.get_or::<Grant>(&table, "grant", profile.preset("grant")));
+    let mut revocation = None;
     let parts = match (profile, grant) {
         (Some(profile), Some(grant @ (Grant::ClientCredentials | Grant::JwtBearer))) => {
             from_server(reader, files, &table, profile, grant)
         }
         (Some(_), Some(Grant::IdKey)) => id_key::id_key(reader, files, &table),
+        (Some(profile), Some(Grant::AuthorizationCode)) => {
+            login::login(reader, files, &table, profile).map(|(parts, way)| {
+                revocation = way;
+                parts
+            })
+        }
         (Some(_), Some(Grant::Static)) => fixed(reader, files, &table),
         // Which keys go together hangs on these two.
         _ => {
@@ -111,14 +130,14 @@ pub(super) fn credential(
             None
         }
     };
-    let credential = parts.map(|(source, timing, grant, auth_method)| {
+    let credential = parts.map(|parts| {
         Arc::new(Credential {
             name: name.as_str().into(),
-            grant,
-            auth_method,
-            source,
-            timing,
-            subject_header: None,
+            grant: parts.grant,
+            auth_method: parts.auth_method,
+            source: parts.source,
+            timing: parts.timing,
+            subject_header: parts.subject_header,
         })
     });
     Draft {
@@ -126,12 +145,20 @@ pub(super) fn credential(
         profile,
         grant,
         credential,
+        revocation,
         table,
         is_used: AtomicBool::new(false),
     }
 }
 
-type Parts = (Source, Timing, &'static str, &'static str);
+/// All of a credential but its name.
+struct Parts {
+    source: Source,
+    timing: Timing,
+    grant: &'static str,
+    auth_method: &'static str,
+    subject_header: Option<HeaderName>,
+}
 
 /// Tokens that an authorization server issues for one request of bursar's own.
 fn from_server(
@@ -142,24 +169,31 @@ fn from_server(
     grant: Grant,
 ) -> Option<Parts> {
     let client = client::client(reader, files, table, profile, grant);
+    let timing = timing(reader, table, profile);
+    let (client, auth_method) = client?;
+    Some(Parts {
+        source: Source::Client(Box::new(client)),
+        timing: timing?,
+        grant: grant.as_str(),
+        auth_method: auth_method.as_str(),
+        subject_header: None,
+    })
+}
+
+/// When tokens are renewed.
+fn timing(reader: &mut Reader, table: &Table, profile: Profile) -> Option<Timing> {
     let default_lifetime = reader.get::<Timeout>(table, "default_lifetime");
-    let refresh_ahead = reader.get::<RefreshAhead>(table, "refresh_ahead");
+    let refresh_ahead =
+        reader.get_or::<RefreshAhead>(table, "refresh_ahead", profile.preset("refresh_ahead"));
     let safety_margin =
         reader.get_or::<Period>(table, "safety_margin", profile.preset("safety_margin"));
     let wait = reader.get::<Period>(table, "wait");
-    let timing = Timing {
+    Some(Timing {
         default_lifetime: default_lifetime?.0,
         refresh_ahead: refresh_ahead?,
         safety_margin: safety_margin?.0,
         wait: wait?.0,
-    };
-    let (client, auth_method) = client?;
-    Some((
-        Source::Client(Box::new(client)),
-        timing,
-        grant.as_str(),
-        auth_method.as_str(),
-    ))
+    })
 }
 
 /// `grant = "static"`: a token that somebody else made, and that never expires as far as bursar knows.
@@ -186,12 +220,13 @@ fn fixed(reader: &mut Reader, files: &Files, table: &Table) -> Option<Parts> {
         safety_margin: Duration::ZERO,
         wait: Duration::ZERO,
     };
-    Some((
-        Source::Static(Injection::Bearer(field)),
+    Some(Parts {
+        source: Source::Static(Injection::Bearer(field)),
         timing,
-        "static",
-        "none",
-    ))
+        grant: "static",
+        auth_method: "none",
+        subject_header: None,
+    })
 }
 
 /// A secret that stands in the configuration, or better in a file of its own.

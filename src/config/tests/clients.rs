@@ -78,7 +78,7 @@ fn each_way_of_authentication_has_its_keys() {
             ClientAuth::SecretPost { .. } => method == "client_secret_post",
             ClientAuth::SecretJwt { .. } => method == "client_secret_jwt",
             ClientAuth::PrivateKeyJwt { .. } => method == "private_key_jwt",
-            ClientAuth::Tls | ClientAuth::None => false,
+            _ => false,
         };
         assert!(is_as_told, "{method}");
         assert_eq!(loaded.config.credentials[0].auth_method, method);

@@ -24,13 +24,13 @@ fn the_example_is_sound_when_every_key_is_uncommented() {
     let directory = tempfile::tempdir().unwrap();
     let text = all_keys(directory.path());
     let loaded = sound(&text, &[]);
-    assert_eq!(loaded.config.credentials.len(), 9);
+    assert_eq!(loaded.config.credentials.len(), 11);
     assert_eq!(loaded.config.upstreams.len(), 2);
     // Credentials that only show their keys are not used.
     for warning in &loaded.warnings {
         assert_eq!(warning.code(), ProblemCode::UnusedCredential, "{warning:?}");
     }
-    assert_eq!(loaded.warnings.len(), 6);
+    assert_eq!(loaded.warnings.len(), 8);
 }
 
 #[test]
@@ -147,6 +147,8 @@ pub(super) fn all_keys(directory: &Path) -> String {
     write_secret(&directory.join("token"), "abc.def\n");
     write_secret(&directory.join("app-key"), "app-key\n");
     write_secret(&directory.join("user-key"), "user-key\n");
+    write_secret(&directory.join("login-secret"), "s3cret\n");
+    write_secret(&directory.join("ltiaas-key"), "s3cret\n");
     write_secret(&directory.join("control-key"), "0123456789abcdef\n");
     write_secret(&directory.join("caller-key"), "0123456789abcdef\n");
     let ca = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();

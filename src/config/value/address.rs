@@ -204,7 +204,10 @@ impl FromValue for JwksUrl {
 }
 
 /// Origin and path of a URL that is `https`, or on this machine; else `fault`.
-fn secured(text: &str, fault: impl Fn() -> Fault) -> Result<(Origin, PathAndQuery), Fault> {
+pub(super) fn secured(
+    text: &str,
+    fault: impl Fn() -> Fault,
+) -> Result<(Origin, PathAndQuery), Fault> {
     let url = parse(text)?;
     let origin = origin(&url)?;
     if !origin.tls && !is_loopback(&url) {
@@ -218,7 +221,7 @@ fn secured(text: &str, fault: impl Fn() -> Fault) -> Result<(Origin, PathAndQuer
     Ok((origin, path))
 }
 
-fn parse(text: &str) -> Result<Url, Fault> {
+pub(super) fn parse(text: &str) -> Result<Url, Fault> {
     if looks_secret(text) {
         return Err(Fault::new(
             ProblemCode::InvalidUrl,

@@ -37,6 +37,10 @@ pub(in crate::config) enum Profile {
     BlackboardLti,
     /// The Instructure identity service.
     Instructure,
+    /// REST of Canvas, in the name of a person.
+    Canvas,
+    /// The OAuth2 add-on of LTIAAS.
+    Ltiaas,
 }
 
 /// `grant`.
@@ -48,8 +52,19 @@ pub(in crate::config) enum Grant {
     JwtBearer,
     /// Keys that sign each request.
     IdKey,
+    /// RFC 6749 section 4.1: a person logs in, once.
+    AuthorizationCode,
     /// A token that somebody else made.
     Static,
+}
+
+/// `state.backend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum StateBackend {
+    /// Sealed files in a directory.
+    File,
+    /// Nothing is written.
+    Memory,
 }
 
 /// `auth_method`.
@@ -96,6 +111,7 @@ impl Grant {
             Self::ClientCredentials => "client_credentials",
             Self::JwtBearer => "jwt_bearer",
             Self::IdKey => "id_key",
+            Self::AuthorizationCode => "authorization_code",
             Self::Static => "static",
         }
     }
@@ -139,11 +155,12 @@ words!(ReadyNeeds: "first_token" => Self::FirstToken, "token" => Self::Token, "n
 words!(LogFormat: "auto" => Self::Auto, "text" => Self::Text, "json" => Self::Json; later: []);
 words!(Profile: "oauth2" => Self::Oauth2, "brightspace" => Self::Brightspace, "brightspace-lti" => Self::BrightspaceLti,
     "canvas-lti" => Self::CanvasLti, "blackboard" => Self::Blackboard, "blackboard-lti" => Self::BlackboardLti,
-    "instructure" => Self::Instructure, "brightspace-id-key" => Self::BrightspaceIdKey;
-    later: ["ltiaas", "canvas", "moodle"]);
+    "instructure" => Self::Instructure, "brightspace-id-key" => Self::BrightspaceIdKey, "canvas" => Self::Canvas,
+    "ltiaas" => Self::Ltiaas;
+    later: ["moodle"]);
 words!(Grant: "client_credentials" => Self::ClientCredentials, "jwt_bearer" => Self::JwtBearer, "id_key" => Self::IdKey,
-    "static" => Self::Static;
-    later: ["authorization_code"]);
+    "authorization_code" => Self::AuthorizationCode, "static" => Self::Static; later: []);
+words!(StateBackend: "file" => Self::File, "memory" => Self::Memory; later: ["redis"]);
 words!(AuthMethod: "client_secret_basic" => Self::ClientSecretBasic, "client_secret_post" => Self::ClientSecretPost,
     "client_secret_jwt" => Self::ClientSecretJwt, "private_key_jwt" => Self::PrivateKeyJwt,
     "tls_client_auth" => Self::TlsClientAuth, "self_signed_tls_client_auth" => Self::SelfSignedTlsClientAuth, "none" => Self::None;

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::oauth::{Dialect, LtiaasParams};
 
 const NOW: Moment = Moment {
     wall: Duration::from_secs(1_767_225_600),
@@ -18,7 +19,7 @@ fn response(status: u16, body: impl Into<Bytes>) -> Response<Bytes> {
 }
 
 fn read_from(source: ScopeSource, response: &Response<Bytes>) -> Result<Answer, Failure> {
-    read(response, source, NOW, NOW)
+    read(response, Dialect::Standard.names(), source, NOW, NOW)
 }
 
 fn cause(response: &Response<Bytes>) -> Cause {
@@ -61,6 +62,46 @@ fn a_sound_answer_becomes_a_sensitive_bearer_field() {
     assert_eq!(answer.expires_in, Some(Duration::from_secs(3_600)));
     assert_eq!(answer.granted, None);
     assert!(!format!("{answer:?}").contains("abc"));
+}
+
+#[test]
+fn the_members_of_ltiaas_are_in_camel_case() {
+    let dialect = Dialect::Ltiaas(LtiaasParams {
+        code_member: "token".to_owned(),
+        refresh_path: "/".parse().unwrap(),
+    });
+    let of = |body: Value| {
+        let response = response(200, body.to_string());
+        read(&response, dialect.names(), ScopeSource::Nowhere, NOW, NOW)
+    };
+    let answer = of(
+        json!({ "tokenType": "Bearer", "accessToken": "abc", "expiresIn": 60, "refreshToken": "r" }),
+    );
+    let answer = answer.unwrap();
+    assert_eq!(answer.injection.secret(), b"abc");
+    assert_eq!(answer.expires_in, Some(Duration::from_secs(60)));
+    assert!(answer.refresh_token.is_some());
+    assert!(is_invalid(&of(
+        json!({ "access_token": "abc", "expires_in": 60 })
+    )));
+}
+
+#[test]
+fn the_person_whom_canvas_names_is_told_and_cannot_spoil_the_answer() {
+    let account = |user: Value| {
+        let answer = answer_with(ScopeSource::Answer, &json!({ "user": user }));
+        answer.unwrap().account
+    };
+    let told = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        account(json!({ "id": 42, "name": "Ann\u{1b}[31m" })),
+        told("Ann\\u{1b}[31m (42)")
+    );
+    assert_eq!(account(json!({ "id": 42 })), told("42"));
+    assert_eq!(account(json!({ "name": "Ann" })), told("Ann"));
+    for odd in [json!({}), json!("x"), json!([1]), json!({ "id": "x" })] {
+        assert_eq!(account(odd), None);
+    }
 }
 
 #[test]

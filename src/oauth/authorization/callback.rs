@@ -49,20 +49,22 @@ pub enum CallbackError {
 }
 
 impl Callback {
-    /// Reads the query with which the browser came to the redirect URI.
+    /// Reads the query with which the browser came to the redirect URI. `code_parameter`:
+    /// [`Flow::code_parameter`](super::Flow::code_parameter).
     ///
     /// # Errors
     ///
     /// [`CallbackError`]; never with a part of the query.
-    pub fn parse(query: &str) -> Result<Self, CallbackError> {
+    pub fn parse(query: &str, code_parameter: &str) -> Result<Self, CallbackError> {
         if query.len() > MAX_QUERY {
             return Err(CallbackError::TooLong);
         }
-        let state = only(query, "state")?;
-        let issuer = only(query, "iss")?;
-        let error = only(query, "error")?;
-        let description = only(query, "error_description")?;
-        let code = only(query, "code")?;
+        let once = |name: &'static str| only(query, name).ok_or(CallbackError::Twice(name));
+        let state = once("state")?;
+        let issuer = once("iss")?;
+        let error = once("error")?;
+        let description = once("error_description")?;
+        let code = only(query, code_parameter).ok_or(CallbackError::Twice("the code"))?;
         let result = match (code, error) {
             (Some(_), Some(_)) => return Err(CallbackError::CodeAndError),
             (None, None) => return Err(CallbackError::Nothing),
@@ -84,7 +86,11 @@ impl Callback {
     /// # Errors
     ///
     /// [`CallbackError`]; never with a part of the address.
-    pub fn parse_url(text: &str, redirect_uri: &RedirectUri) -> Result<Self, CallbackError> {
+    pub fn parse_url(
+        text: &str,
+        redirect_uri: &RedirectUri,
+        code_parameter: &str,
+    ) -> Result<Self, CallbackError> {
         let text = text.trim();
         if text.len() > MAX_QUERY {
             return Err(CallbackError::TooLong);
@@ -93,7 +99,7 @@ impl Callback {
         if !redirect_uri.is_same_place(&url) {
             return Err(CallbackError::OtherPlace);
         }
-        Self::parse(url.query().unwrap_or_default())
+        Self::parse(url.query().unwrap_or_default(), code_parameter)
     }
 }
 
@@ -108,17 +114,23 @@ impl fmt::Debug for Callback {
 }
 
 /// The one value of a parameter; an empty one is as good as none (RFC 6749 section 3.1). Unknown parameters are ignored
-/// (section 4.1.2).
-fn only(query: &str, name: &'static str) -> Result<Option<Zeroizing<String>>, CallbackError> {
+/// (section 4.1.2). The outer `None`: there are several.
+#[expect(
+    clippy::option_option,
+    reason = "absent and ambiguous are different here, and the inner one is the parameter"
+)]
+fn only(query: &str, name: &str) -> Option<Option<Zeroizing<String>>> {
     let mut values =
         form_urlencoded::parse(query.as_bytes()).filter(|(parameter, _)| parameter == name);
     let value = values.next();
     if values.next().is_some() {
-        return Err(CallbackError::Twice(name));
+        return None;
     }
-    Ok(value
-        .map(|(_, value)| Zeroizing::new(value.into_owned()))
-        .filter(|value| !value.is_empty()))
+    Some(
+        value
+            .map(|(_, value)| Zeroizing::new(value.into_owned()))
+            .filter(|value| !value.is_empty()),
+    )
 }
 
 fn code_of(text: &str) -> Result<SecretString, CallbackError> {
@@ -142,19 +154,22 @@ mod tests {
     use super::*;
     use crate::secret::ExposeSecret;
 
+    fn parse(query: &str) -> Result<Callback, CallbackError> {
+        Callback::parse(query, "code")
+    }
+
     fn error_of(query: &str) -> CallbackError {
-        Callback::parse(query).unwrap_err()
+        parse(query).unwrap_err()
     }
 
     fn refusal(query: &str) -> AuthorizationRefusal {
-        Callback::parse(query).unwrap().result.unwrap_err()
+        parse(query).unwrap().result.unwrap_err()
     }
 
     #[test]
     fn a_code_comes_with_its_state_and_perhaps_an_issuer() {
         let callback =
-            Callback::parse("code=a%2Fb+c&state=xyz&iss=https%3A%2F%2Fas.test&session_state=1")
-                .unwrap();
+            parse("code=a%2Fb+c&state=xyz&iss=https%3A%2F%2Fas.test&session_state=1").unwrap();
         assert_eq!(callback.result.unwrap().expose_secret(), "a/b c");
         assert_eq!(callback.state.unwrap().expose_secret(), "xyz");
         assert_eq!(callback.issuer.unwrap(), "https://as.test");
@@ -189,6 +204,7 @@ mod tests {
     fn what_is_ambiguous_is_refused() {
         for name in ["code", "state", "error", "iss", "error_description"] {
             let query = format!("code=1&state=2&{name}=3&{name}=3");
+            let name = if name == "code" { "the code" } else { name };
             assert_eq!(error_of(&query), CallbackError::Twice(name), "{query}");
         }
         assert_eq!(
@@ -210,7 +226,7 @@ mod tests {
     #[test]
     fn a_pasted_address_must_be_the_redirect_uri() {
         let uri = RedirectUri::parse("https://localhost:8765/callback").unwrap();
-        let of = |text: &str| Callback::parse_url(text, &uri);
+        let of = |text: &str| Callback::parse_url(text, &uri, "code");
         assert!(of(" https://localhost:8765/callback?code=1&state=2#_=_ \r\n").is_ok());
         for text in [
             "",
@@ -232,7 +248,7 @@ mod tests {
 
     #[test]
     fn nothing_secret_is_in_debug_output_or_errors() {
-        let callback = Callback::parse("code=canary&state=canary").unwrap();
+        let callback = parse("code=canary&state=canary").unwrap();
         assert!(!format!("{callback:?}").contains("canary"));
         let error = error_of("code=canary&code=canary");
         assert!(!format!("{error:?} {error}").contains("canary"));
@@ -241,7 +257,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_query_makes_the_parser_panic(query in ".{0,300}") {
-            let _ = Callback::parse(&query);
+            let _ = parse(&query);
         }
 
         #[test]
@@ -255,7 +271,7 @@ mod tests {
                 .append_pair("state", &state)
                 .append_pair("code", &code)
                 .finish();
-            let callback = Callback::parse(&query).unwrap();
+            let callback = parse(&query).unwrap();
             let read = callback.state.unwrap();
             prop_assert_eq!(read.expose_secret(), &state);
             let read = callback.result.unwrap();
@@ -271,7 +287,7 @@ mod tests {
                 .append_pair("error", &error)
                 .append_pair("error_description", &description)
                 .finish();
-            let refusal = Callback::parse(&query).unwrap().result.unwrap_err();
+            let refusal = parse(&query).unwrap().result.unwrap_err();
             let shown = format!("{}{}", refusal.error, refusal.description.unwrap_or_default());
             prop_assert!(!shown.contains(char::is_control));
             prop_assert!(refusal.error.chars().count() <= MAX_ERROR * 10 + 1);

@@ -88,6 +88,13 @@ impl RedirectUri {
         }
     }
 
+    /// Its host, an IPv6 literal without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let host = self.url.host_str().unwrap_or_default();
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// Its port, the scheme's default filled in; 0: any.
     #[must_use]
     pub fn port(&self) -> u16 {

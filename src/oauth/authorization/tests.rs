@@ -12,6 +12,7 @@ fn params() -> AuthorizationParams {
         redirect_uri: RedirectUri::parse("http://127.0.0.1:8765/callback").unwrap(),
         issuer: None,
         pkce: true,
+        relay_parameter: None,
     }
 }
 
@@ -29,9 +30,28 @@ fn query(url: &Url) -> HashMap<String, String> {
     query
 }
 
+fn parse(query: &str) -> Result<Callback, CallbackError> {
+    Callback::parse(query, "code")
+}
+
 fn answer(flow: &Flow, rest: &str) -> Callback {
     let state = flow.state.expose_secret();
-    Callback::parse(&format!("state={state}&{rest}")).unwrap()
+    parse(&format!("state={state}&{rest}")).unwrap()
+}
+
+type Parts = (String, String, Option<String>);
+
+fn parts(concluded: Result<LoginGrant, AuthorizationError>) -> Parts {
+    let Ok(LoginGrant::AuthorizationCode {
+        code,
+        redirect_uri,
+        verifier,
+    }) = concluded
+    else {
+        panic!("a code");
+    };
+    let text = |secret: &SecretString| secret.expose_secret().to_owned();
+    (text(&code), redirect_uri, verifier.as_ref().map(text))
 }
 
 #[test]
@@ -66,7 +86,7 @@ fn without_scopes_and_pkce_neither_is_mentioned() {
         assert!(!query.keys().any(|name| name.starts_with("code_challenge")));
     }
     let code = answer(&flow, "code=1");
-    assert!(flow.conclude(code).unwrap().verifier.is_none());
+    assert!(parts(flow.conclude(code)).2.is_none());
 }
 
 // RFC 7636 appendix B.
@@ -99,10 +119,10 @@ fn a_code_comes_back_with_what_proves_that_it_is_ours() {
     let flow = Flow::begin(params());
     let callback = answer(&flow, "code=the-code");
     assert!(flow.is_answered_by(&callback));
-    let code = flow.conclude(callback).unwrap();
-    assert_eq!(code.code.expose_secret(), "the-code");
-    assert_eq!(code.redirect_uri, "http://127.0.0.1:8765/callback");
-    assert!(code.verifier.is_some());
+    let (code, redirect_uri, verifier) = parts(flow.conclude(callback));
+    assert_eq!(code, "the-code");
+    assert_eq!(redirect_uri, "http://127.0.0.1:8765/callback");
+    assert_eq!(verifier.unwrap().len(), 43);
 }
 
 #[test]
@@ -114,10 +134,10 @@ fn a_callback_with_another_state_or_none_is_somebody_elses() {
         "error=access_denied&state=guess".to_owned(),
     ] {
         let flow = Flow::begin(params());
-        let callback = Callback::parse(&query).unwrap();
+        let callback = parse(&query).unwrap();
         assert!(!flow.is_answered_by(&callback), "{query}");
         assert_eq!(
-            flow.conclude(callback).unwrap_err(),
+            flow.conclude(callback).err().unwrap(),
             AuthorizationError::ForeignState
         );
     }
@@ -129,7 +149,7 @@ fn where_an_issuer_is_known_no_other_ones_answer_counts() {
     let error = |rest: &str| {
         let flow = Flow::begin(strict());
         let callback = answer(&flow, rest);
-        flow.conclude(callback).unwrap_err()
+        flow.conclude(callback).err().unwrap()
     };
     assert_eq!(error("code=1"), AuthorizationError::IssuerMissing);
     for rest in [
@@ -152,11 +172,30 @@ fn where_an_issuer_is_known_no_other_ones_answer_counts() {
 fn a_refusal_is_told_in_the_servers_words() {
     let flow = Flow::begin(params());
     let callback = answer(&flow, "error=access_denied&error_description=No.");
-    let error = flow.conclude(callback).unwrap_err();
+    let error = flow.conclude(callback).err().unwrap();
     assert_eq!(
         error.to_string(),
         r#"the authorization server says "access_denied": No."#
     );
+}
+
+#[test]
+fn a_relay_is_asked_as_it_is_and_answers_with_its_own_parameter() {
+    let flow = Flow::begin(AuthorizationParams {
+        relay_parameter: Some("handle".to_owned()),
+        ..params()
+    });
+    let scopes = ScopeSet::parse("a:b:c").unwrap();
+    assert_eq!(
+        flow.url("7", Some(&scopes)).as_str(),
+        "https://as.test/oauth2/auth?tenant=1"
+    );
+    let of = |query| Callback::parse(query, flow.code_parameter());
+    assert_eq!(of("code=1").unwrap_err(), CallbackError::Nothing);
+    let callback = of("handle=abc").unwrap();
+    assert!(flow.is_answered_by(&callback));
+    let (code, _, verifier) = parts(flow.conclude(callback));
+    assert_eq!((code.as_str(), verifier), ("abc", None));
 }
 
 #[test]
@@ -168,8 +207,7 @@ fn nothing_secret_is_in_debug_output() {
         "the-code".to_owned(),
     ];
     let callback = answer(&flow, "code=the-code");
-    let mut told = format!("{flow:?} {callback:?}");
-    told.push_str(&format!("{:?}", flow.conclude(callback).unwrap()));
+    let told = format!("{flow:?} {callback:?}");
     for secret in secrets {
         assert!(!told.contains(&secret), "{told}");
     }
@@ -188,7 +226,7 @@ proptest! {
     #[test]
     fn no_guess_is_the_state(guess in "[A-Za-z0-9_-]{0,60}") {
         let flow = Flow::begin(params());
-        let callback = Callback::parse(&format!("code=1&state={guess}")).unwrap();
+        let callback = parse(&format!("code=1&state={guess}")).unwrap();
         prop_assert!(!flow.is_answered_by(&callback));
     }
 }

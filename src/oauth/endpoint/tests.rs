@@ -66,6 +66,7 @@ fn params(auth: ClientAuth, port: u16) -> ClientParams {
         token_params: Vec::new(),
         token_headers: HeaderMap::new(),
         timeout,
+        dialect: Dialect::Standard,
         scope_source: ScopeSource::Answer,
         key_set: None,
     }

@@ -69,6 +69,7 @@ pub(super) fn adopt(access: &Access, asked: &Asked, now: Duration) -> Option<Ans
         granted: access.granted.as_deref().and_then(parse),
         refresh_token: None,
         refresh_expires_in: None,
+        account: None,
         skew_seconds: None,
     };
     asked.complete(&mut answer);

@@ -315,6 +315,7 @@ async fn a_login_that_is_needed_is_said_at_once_and_taken_up_as_soon_as_it_is_th
     assert_eq!(
         error,
         TokenError::LoginNeeded {
+            is_personal: false,
             credential: "d2l".into(),
             why: LoginNeeded::Lost,
         }

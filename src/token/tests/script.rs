@@ -158,6 +158,7 @@ impl Script {
             injection: bearer(&format!("token-{number}")),
             refresh_token: None,
             refresh_expires_in: None,
+            account: None,
             expires_in,
             granted,
             skew_seconds: None,

@@ -9,7 +9,7 @@ use crate::{
     cli::check::report::Outcome,
     dial::{Dialer, Origin, Way},
     keys::{self, Algorithm, SigningKey},
-    oauth::{Cause, Injection, OAuthError},
+    oauth::{Cause, Dialect, Injection, OAuthError},
 };
 
 const TOKEN_URL: &str = "https://auth.example.edu/token";
@@ -20,6 +20,7 @@ fn the_audience_that_works_is_told_with_the_line_to_write() {
         injection: Injection::Bearer(HeaderValue::from_static("Bearer t0k3n")),
         refresh_token: None,
         refresh_expires_in: None,
+        account: None,
         expires_in: None,
         granted: None,
         skew_seconds: None,
@@ -105,6 +106,7 @@ pub(in crate::cli::check) fn client(port: u16, audience: &str) -> ClientParams {
         token_params: Vec::new(),
         token_headers: http::HeaderMap::new(),
         timeout: Duration::from_secs(10),
+        dialect: Dialect::Standard,
         scope_source: ScopeSource::AnswerOrToken,
         key_set: None,
     }

@@ -2,6 +2,8 @@
 
 mod proof;
 
+use std::{sync::Arc, time::Duration};
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
@@ -19,8 +21,8 @@ use crate::{
             word::{AuthMethod, Grant, Profile},
         },
     },
-    dial::Dialer,
-    oauth::ClientParams,
+    dial::{Dialer, HttpProxy, Origin},
+    oauth::{ClientParams, Dialect},
 };
 
 /// Form fields that bursar sets itself (RFC 6749, RFC 7521).
@@ -72,10 +74,7 @@ pub(super) fn client(
         "client_id",
         "set it to the id that the LMS showed when bursar was registered there",
     );
-    let url = reader.get_or::<TokenUrl>(table, "token_url", profile.preset("token_url"));
-    if url.is_none() && !table.has("token_url") {
-        reader.missing(table, "token_url", profile.token_url_help());
-    }
+    let url = token_url(reader, table, profile);
     let id = client_id.as_ref().map(|id| id.0.as_str());
     let proof = proof::proof(reader, files, table, profile, grant, id, url.as_ref());
     let timeout = reader.get::<Timeout>(table, "timeout").map(|limit| limit.0);
@@ -90,33 +89,54 @@ pub(super) fn client(
     let token_headers = token_headers(reader, table);
 
     let (url, timeout, proof) = (url?, timeout?, proof?);
-    let tls = match url.origin.tls {
-        true => Some(mutual_tls::tls(reader, files, table, false)?),
-        false => None,
-    };
-    let proxy = proxy?;
-    outbound::keeps_plain_http_here(reader, table, &url.origin, proxy.as_deref())?;
     let params = ClientParams {
         client_id: client_id?.0,
         grant: proof.grant,
         auth: proof.auth,
-        dialer: Dialer {
-            origin: url.origin,
-            tls,
-            timeout,
-            way: proxy.into(),
-        },
+        dialer: dialer(reader, files, table, url.origin, timeout, proxy?)?,
         token_path: url.path,
         token_params: token_params?,
         token_headers: token_headers?,
         timeout,
+        dialect: Dialect::Standard,
         scope_source: profile.scope_source(),
         key_set: key_set.ok()?,
     };
     Some((params, proof.method))
 }
 
-fn token_params(reader: &mut Reader, parent: &Table) -> Option<Vec<(String, String)>> {
+/// Where the token endpoint is.
+pub(super) fn token_url(reader: &mut Reader, table: &Table, profile: Profile) -> Option<TokenUrl> {
+    let url = reader.get_or::<TokenUrl>(table, "token_url", profile.preset("token_url"));
+    if url.is_none() && !table.has("token_url") {
+        reader.missing(table, "token_url", profile.token_url_help());
+    }
+    url
+}
+
+/// How a server of the credential's is reached.
+pub(super) fn dialer(
+    reader: &mut Reader,
+    files: &mut Files,
+    table: &Table,
+    origin: Origin,
+    timeout: Duration,
+    proxy: Option<Arc<HttpProxy>>,
+) -> Option<Dialer> {
+    let tls = match origin.tls {
+        true => Some(mutual_tls::tls(reader, files, table, false)?),
+        false => None,
+    };
+    outbound::keeps_plain_http_here(reader, table, &origin, proxy.as_deref())?;
+    Some(Dialer {
+        origin,
+        tls,
+        timeout,
+        way: proxy.into(),
+    })
+}
+
+pub(super) fn token_params(reader: &mut Reader, parent: &Table) -> Option<Vec<(String, String)>> {
     let table = reader.table(parent, "token_params");
     let entries = reader.entries::<Text>(parent, "token_params");
     let mut is_sound = entries.len() == table.names().count();
@@ -130,7 +150,7 @@ fn token_params(reader: &mut Reader, parent: &Table) -> Option<Vec<(String, Stri
     is_sound.then(|| fields.collect())
 }
 
-fn token_headers(reader: &mut Reader, parent: &Table) -> Option<HeaderMap> {
+pub(super) fn token_headers(reader: &mut Reader, parent: &Table) -> Option<HeaderMap> {
     let table = reader.table(parent, "token_headers");
     let entries = reader.entries::<Text>(parent, "token_headers");
     let mut is_sound = entries.len() == table.names().count();

@@ -41,12 +41,13 @@ pub(super) fn id_key(reader: &mut Reader, files: &Files, table: &Table) -> Optio
         safety_margin: Duration::ZERO,
         wait: Duration::ZERO,
     };
-    Some((
-        Source::Static(Injection::Signature(Arc::new(signer))),
+    Some(Parts {
+        source: Source::Static(Injection::Signature(Arc::new(signer))),
         timing,
-        "id_key",
-        "none",
-    ))
+        grant: "id_key",
+        auth_method: "none",
+        subject_header: None,
+    })
 }
 
 /// An id and the file of its key, each with what to do where it is missing.

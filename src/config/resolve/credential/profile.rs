@@ -1,8 +1,15 @@
 //! What a profile sets unless a person does.
 
+use std::time::Duration;
+
 use crate::{
-    config::{reader::Preset, tree::parse_value, value::word::Profile},
+    config::{
+        reader::Preset,
+        tree::parse_value,
+        value::word::{Grant, Profile},
+    },
     oauth::{BasicEncoding, ScopeSource},
+    token::login::RefreshRules,
 };
 
 /// Keys and their values in TOML.
@@ -72,6 +79,28 @@ const INSTRUCTURE: Presets = &[
     ("request_scopes", "false"),
 ];
 
+/// Presets that go with the authorization code grant, before those of the profile.
+const BRIGHTSPACE_LOGIN: Presets = &[
+    ("auth_method", r#""client_secret_basic""#),
+    (
+        "authorize_url",
+        r#""https://auth.brightspace.com/oauth2/auth""#,
+    ),
+];
+
+const CANVAS: Presets = &[
+    ("grant", r#""authorization_code""#),
+    ("auth_method", r#""client_secret_post""#),
+    // A new token kills the one before it at once: no earlier than needed.
+    ("refresh_ahead", r#""60s""#),
+];
+
+const LTIAAS: Presets = &[
+    ("grant", r#""authorization_code""#),
+    // What the scopes are is decided in the portal.
+    ("request_scopes", "false"),
+];
+
 impl Profile {
     const fn name(self) -> &'static str {
         match self {
@@ -83,6 +112,8 @@ impl Profile {
             Self::Blackboard => "blackboard",
             Self::BlackboardLti => "blackboard-lti",
             Self::Instructure => "instructure",
+            Self::Canvas => "canvas",
+            Self::Ltiaas => "ltiaas",
         }
     }
 
@@ -96,12 +127,34 @@ impl Profile {
             Self::Blackboard => BLACKBOARD,
             Self::BlackboardLti => BLACKBOARD_LTI,
             Self::Instructure => INSTRUCTURE,
+            Self::Canvas => CANVAS,
+            Self::Ltiaas => LTIAAS,
+        }
+    }
+
+    const fn login_presets(self) -> Presets {
+        match self {
+            Self::Brightspace => BRIGHTSPACE_LOGIN,
+            _ => &[],
         }
     }
 
     /// The profile's default for `key`.
     pub(super) fn preset(self, key: &str) -> Option<Preset> {
-        let (_, value) = self.presets().iter().find(|(name, _)| *name == key)?;
+        self.found(key, self.presets())
+    }
+
+    /// The same where people log in.
+    pub(super) fn preset_for(self, key: &str, grant: Grant) -> Option<Preset> {
+        let of_login = match grant {
+            Grant::AuthorizationCode => self.found(key, self.login_presets()),
+            _ => None,
+        };
+        of_login.or_else(|| self.preset(key))
+    }
+
+    fn found(self, key: &str, presets: Presets) -> Option<Preset> {
+        let (_, value) = presets.iter().find(|(name, _)| *name == key)?;
         Some(Preset {
             value: parse_value(value)?,
             from: format!("profile {}", self.name()),
@@ -124,11 +177,14 @@ impl Profile {
     /// What to do about a token URL that neither a person nor the profile has set.
     pub(super) const fn token_url_help(self) -> &'static str {
         match self {
-            Self::CanvasLti => {
+            Self::CanvasLti | Self::Canvas => {
                 "set it to https://YOUR-HOST/login/oauth2/token, with the host name of your Canvas"
             }
             Self::Blackboard => {
                 "set it to https://YOUR-HOST/learn/api/public/v1/oauth2/token, with the host name of your Blackboard Learn"
+            }
+            Self::Ltiaas => {
+                "set it to https://YOUR-ACCOUNT.ltiaas.com/api/oauth/access-token; the platform's id is put behind it"
             }
             _ => {
                 "set it to the URL of the authorization server's token endpoint, or choose a profile that knows it"
@@ -136,12 +192,37 @@ impl Profile {
         }
     }
 
+    /// What to do about an authorization endpoint that neither a person nor the profile has set.
+    pub(super) const fn authorize_url_help(self) -> &'static str {
+        match self {
+            Self::Canvas => {
+                "set it to https://YOUR-HOST/login/oauth2/auth, with the host name of your Canvas"
+            }
+            _ => {
+                "set it to the URL of the authorization server's authorization endpoint, or choose a profile that knows it"
+            }
+        }
+    }
+
+    /// What its authorization server makes of refresh tokens.
+    pub(super) const fn refresh_rules(self, reuse_grace: Duration) -> RefreshRules {
+        RefreshRules {
+            is_reusable: matches!(self, Self::Canvas),
+            reuse_grace,
+            names_scopes: !matches!(self, Self::Canvas | Self::Ltiaas),
+        }
+    }
+
     /// Where its authorization server says what it granted.
     pub(super) const fn scope_source(self) -> ScopeSource {
         match self {
-            Self::Oauth2 | Self::CanvasLti | Self::BlackboardLti => ScopeSource::Answer,
+            Self::Oauth2 | Self::Canvas | Self::CanvasLti | Self::BlackboardLti => {
+                ScopeSource::Answer
+            }
             Self::Brightspace | Self::BrightspaceLti => ScopeSource::AnswerOrToken,
-            Self::BrightspaceIdKey | Self::Blackboard | Self::Instructure => ScopeSource::Nowhere,
+            Self::BrightspaceIdKey | Self::Blackboard | Self::Instructure | Self::Ltiaas => {
+                ScopeSource::Nowhere
+            }
         }
     }
 
@@ -159,7 +240,7 @@ mod tests {
     use super::*;
     use crate::config::schema;
 
-    const ALL: [Profile; 7] = [
+    const ALL: [Profile; 9] = [
         Profile::Oauth2,
         Profile::Brightspace,
         Profile::BrightspaceLti,
@@ -167,12 +248,14 @@ mod tests {
         Profile::Blackboard,
         Profile::BlackboardLti,
         Profile::Instructure,
+        Profile::Canvas,
+        Profile::Ltiaas,
     ];
 
     #[test]
     fn every_preset_is_of_a_key_that_exists_and_is_toml() {
         for profile in ALL {
-            for (key, _) in profile.presets() {
+            for (key, _) in profile.presets().iter().chain(profile.login_presets()) {
                 let table = match *key {
                     "request_scopes" => "upstreams",
                     _ => "credentials",
@@ -182,7 +265,8 @@ mod tests {
                     matches!(schema::node(&pattern), Some(schema::Node::Leaf(_))),
                     "{pattern}"
                 );
-                assert!(profile.preset(key).is_some(), "{} {key}", profile.name());
+                let preset = profile.preset_for(key, Grant::AuthorizationCode);
+                assert!(preset.is_some(), "{} {key}", profile.name());
             }
         }
     }

@@ -127,6 +127,7 @@ impl As {
             granted: None,
             refresh_token: renews.then(|| SecretString::from(state.current.as_str())),
             refresh_expires_in: None,
+            account: None,
             skew_seconds: None,
         })
     }
@@ -151,6 +152,7 @@ impl Redeem for Arc<As> {
             Step::Keep => self.rotate(&token, false),
             Step::Rolled(seconds) => Ok(Answer {
                 refresh_expires_in: Some(Duration::from_secs(seconds)),
+                account: None,
                 ..self.rotate(&token, true)?
             }),
             Step::Refuse(cause) => Err(cause.into()),
@@ -374,6 +376,7 @@ fn login_params(rules: RefreshRules) -> LoginParams {
             token_params: Vec::new(),
             token_headers: HeaderMap::new(),
             timeout,
+            dialect: crate::oauth::Dialect::Standard,
             scope_source: ScopeSource::Answer,
             key_set: None,
         },
@@ -382,6 +385,7 @@ fn login_params(rules: RefreshRules) -> LoginParams {
             redirect_uri: RedirectUri::parse("http://127.0.0.1:0/callback").unwrap(),
             issuer: None,
             pkce: true,
+            relay_parameter: None,
         },
         refresh: rules,
     }

@@ -94,14 +94,15 @@ pub(super) fn proof(
         }
         AuthMethod::None => Some(ClientAuth::None),
     };
-    let grant = if is_jwt_bearer {
-        oauth::Grant::JwtBearer {
+    let grant = match grant {
+        Grant::JwtBearer => oauth::Grant::JwtBearer {
             keys: keys??,
             subject: subject??,
             assertion: params??,
-        }
-    } else {
-        oauth::Grant::ClientCredentials
+        },
+        Grant::AuthorizationCode => oauth::Grant::Login,
+        // The others ask nobody.
+        Grant::ClientCredentials | Grant::IdKey | Grant::Static => oauth::Grant::ClientCredentials,
     };
     Some(Proof {
         grant,
@@ -122,7 +123,7 @@ fn auth_method(
             value: Value::from(AuthMethod::None.as_str()),
             from: format!("grant {}", grant.as_str()),
         }),
-        _ => profile.preset("auth_method"),
+        _ => profile.preset_for("auth_method", grant),
     };
     let method = reader.get_or(table, "auth_method", preset);
     if method.is_none() && !table.has("auth_method") {

@@ -1,0 +1,257 @@
+//! Has somebody logged in? Read from the store; nothing is sent, and no refresh token is spent.
+
+use std::{sync::Arc, time::Duration};
+
+use super::report::{Category, Check};
+use crate::{
+    cli::{
+        explain::live,
+        stored::{self, asked_scopes, end_of_login, granted_scopes, login_needed, rfc3339},
+    },
+    clock::{Clock as _, SystemClock},
+    config::Config,
+    scope::{Scope, ScopeSet},
+    store::{Record, Store, StoreError, StoreParams},
+    token::{Credential, Source, login::LoginParams},
+};
+
+/// `None` where nobody logs in for anything.
+pub(super) async fn check(config: &Config) -> Option<Category> {
+    let mut checks = Vec::new();
+    let store = stored::store(&config.state);
+    for credential in &config.credentials {
+        if let Source::Login(params) = &credential.source {
+            checks.extend(match config.state {
+                StoreParams::Memory => vec![in_memory(&credential.name)],
+                StoreParams::File { .. } => look(config, credential, params, &store).await,
+            });
+        }
+    }
+    (!checks.is_empty()).then_some(Category {
+        name: "logins",
+        checks,
+    })
+}
+
+fn in_memory(name: &str) -> Check {
+    Check::warning(
+        format!("{name}: the login"),
+        "state.backend is \"memory\": it cannot be seen from here, and a restart ends it",
+        live::LOGIN_NEEDED,
+        "set state.backend = \"file\", and people need not log in again",
+    )
+}
+
+async fn look(
+    config: &Config,
+    credential: &Arc<Credential>,
+    params: &LoginParams,
+    store: &Store,
+) -> Vec<Check> {
+    let name = &credential.name;
+    let now = SystemClock.now().wall;
+    if credential.subject_header.is_some() {
+        return match store.list().await {
+            Ok(all) => vec![people(credential, params, all, now)],
+            Err(error) => vec![unusable(name, &error)],
+        };
+    }
+    match store.read(&params.store_key(name, None)).await {
+        Ok(record) => {
+            let asked = asked_scopes(config, name).unwrap_or_default();
+            judge(name, record.as_ref(), &asked, now)
+        }
+        Err(error) => vec![unusable(name, &error)],
+    }
+}
+
+type Listed = Result<(crate::store::StoreKey, Record), StoreError>;
+
+/// One login per person: how many there are. Their names are nobody's business here.
+fn people(
+    credential: &Arc<Credential>,
+    params: &LoginParams,
+    all: Vec<Listed>,
+    now: Duration,
+) -> Check {
+    let name = &credential.name;
+    let own = all.into_iter().flatten().filter(|(key, _)| {
+        key.subject.is_some() && *key == params.store_key(name, key.subject.as_ref())
+    });
+    let needed: Vec<bool> = own
+        .map(|(_, record)| login_needed(Some(&record), now).is_some())
+        .collect();
+    let over = needed.iter().filter(|is_needed| **is_needed).count();
+    match (needed.len(), over) {
+        (0, _) => Check::good(format!(
+            "{name}: one login per person; nobody has logged in yet (bursar login {name} --subject NAME)"
+        )),
+        (all, 0) => Check::good(format!("{name}: one login per person; {all} of them")),
+        (all, over) => Check::warning(
+            format!("{name}: one login per person; {all} of them"),
+            format!("{over} are worth nothing any more"),
+            live::LOGIN_NEEDED,
+            format!("those people log in again: bursar login {name} --subject NAME"),
+        ),
+    }
+}
+
+fn judge(name: &str, record: Option<&Record>, asked: &ScopeSet, now: Duration) -> Vec<Check> {
+    let needed = login_needed(record, now);
+    let (None, Some(record)) = (needed, record) else {
+        let why = needed.map_or_else(String::new, |why| why.to_string());
+        return vec![Check::bad(
+            format!("{name}: a login is needed"),
+            why,
+            live::LOGIN_NEEDED,
+            format!("run: bursar login {name}"),
+            crate::cli::Exit::LoginNeeded,
+        )];
+    };
+    let whom = record
+        .account
+        .as_deref()
+        .map_or_else(String::new, |account| format!(" as {account}"));
+    let token = match &record.access {
+        Some(access) if access.expires > now => {
+            format!("a token is stored until {}", rfc3339(access.expires))
+        }
+        _ => "the next token is asked for when it is needed".to_owned(),
+    };
+    let mut checks = vec![Check::good(format!(
+        "{name}: logged in{whom}; {}; {token}",
+        end_of_login(&record.granted)
+    ))];
+    if let Some(granted) = granted_scopes(record) {
+        checks.extend(narrower(name, asked, &granted));
+    }
+    if let Some(intent) = &record.intent {
+        checks.push(Check::warning(
+            format!("{name}: a renewal was cut off"),
+            format!(
+                "a refresh token was sent at {}, and its answer was not stored",
+                rfc3339(intent.first)
+            ),
+            live::LOGIN_NEEDED,
+            format!("if bursar does not go on by itself: bursar login {name}"),
+        ));
+    }
+    checks
+}
+
+fn narrower(name: &str, asked: &ScopeSet, granted: &ScopeSet) -> Option<Check> {
+    let missing: Vec<&str> = asked
+        .iter()
+        .filter(|scope| !granted.covers(scope))
+        .map(Scope::as_str)
+        .collect();
+    (!missing.is_empty()).then(|| {
+        Check::bad(
+            format!("{name}: the login has not all scopes"),
+            format!("not granted: {}", missing.join(" ")),
+            live::NARROWER_SCOPE,
+            format!(
+                "add them to the registration at the LMS, then log in again (an old login never gains any): bursar login {name}"
+            ),
+            crate::cli::Exit::Refused,
+        )
+    })
+}
+
+fn unusable(name: &str, error: &StoreError) -> Check {
+    Check::bad(
+        format!("{name}: the store cannot be read"),
+        crate::causes::with_causes(error).to_string(),
+        live::TOKEN_STORE,
+        error.hint(),
+        stored::exit_of(error),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Access, Granted, Intent, Version};
+
+    const NOW: Duration = Duration::from_secs(1_767_225_600);
+
+    fn record() -> Record {
+        Record {
+            version: Version::first("l".to_owned()),
+            granted: Granted::RefreshToken {
+                token: "canary".into(),
+                expires: Some(NOW + Duration::from_secs(60)),
+            },
+            access: Some(Access {
+                token: "canary".into(),
+                asked: None,
+                granted: None,
+                issued: NOW,
+                expires: NOW + Duration::from_secs(30),
+            }),
+            scopes: Some("a:b:read".to_owned()),
+            account: Some("Ann (42)".to_owned()),
+            intent: None,
+            refused: None,
+        }
+    }
+
+    fn told(record: Option<&Record>, asked: &str, now: Duration) -> (String, Vec<String>) {
+        let report = super::super::report::Report {
+            categories: vec![Category {
+                name: "logins",
+                checks: judge("d2l", record, &ScopeSet::parse(asked).unwrap(), now),
+            }],
+        };
+        let text = serde_json::to_string(&report).unwrap();
+        assert!(!text.contains("canary"), "{text}");
+        let checks = &report.categories[0].checks;
+        let codes = checks.iter().filter_map(|check| check.code);
+        (
+            report.exit().code().to_string() + &text,
+            codes.map(str::to_owned).collect(),
+        )
+    }
+
+    #[test]
+    fn a_login_that_is_good_is_told_with_account_and_times() {
+        let (text, codes) = told(Some(&record()), "a:b:read", NOW);
+        assert!(codes.is_empty(), "{text}");
+        assert!(text.contains("logged in as Ann (42)"), "{text}");
+        assert!(text.contains("2026-01-01T00:01:00Z"), "{text}");
+        assert!(text.starts_with('0'));
+    }
+
+    #[test]
+    fn where_a_login_is_needed_the_command_is_named_and_the_code_is_4() {
+        let refused = Record {
+            refused: Some(NOW),
+            ..record()
+        };
+        let late = NOW + Duration::from_secs(61);
+        for (record, now) in [(None, NOW), (Some(&refused), NOW), (Some(&record()), late)] {
+            let (text, codes) = told(record, "a:b:read", now);
+            assert_eq!(codes, ["BUR2010"]);
+            assert!(text.starts_with('4'), "{text}");
+            assert!(text.contains("bursar login d2l"), "{text}");
+        }
+    }
+
+    #[test]
+    fn scopes_that_a_login_lacks_and_a_renewal_that_was_cut_off_are_told() {
+        let (text, codes) = told(Some(&record()), "a:b:read a:b:write", NOW);
+        assert_eq!(codes, ["BUR2201"]);
+        assert!(text.contains("not granted: a:b:write"), "{text}");
+        let cut_off = Record {
+            intent: Some(Intent {
+                attempt: "a".to_owned(),
+                first: NOW,
+                presented: 1,
+            }),
+            ..record()
+        };
+        let (text, codes) = told(Some(&cut_off), "a:b:read", NOW);
+        assert_eq!(codes, ["BUR2010"]);
+        assert!(text.starts_with('0'), "{text}");
+    }
+}

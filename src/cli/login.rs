@@ -1,0 +1,244 @@
+//! `bursar login`: a person agrees in a browser, once; what that brings is stored, and a running bursar goes on with it.
+
+mod attempt;
+mod browser;
+mod certificate;
+mod dialogue;
+mod door;
+mod guard;
+mod lines;
+mod neighbour;
+mod outcome;
+mod page;
+
+use std::sync::Arc;
+
+use super::{
+    Exit, Surroundings,
+    args::LoginArgs,
+    check,
+    output::tell,
+    signals,
+    stored::{self, Custody, asked_scopes},
+};
+use crate::{
+    causes::with_causes,
+    clock::{Clock as _, SystemClock},
+    config::Loaded,
+    oauth::{Answer, Failure, LoginGrant, TokenEndpoint, TokenRequest},
+    scope::{Scope, ScopeSet},
+    store::{StoreError, StoreKey},
+};
+use dialogue::{DialogueError, Listener, Manner, Request};
+use page::Page;
+
+/// Why nobody is logged in now.
+#[derive(Debug, thiserror::Error)]
+enum LoginError {
+    #[error(transparent)]
+    Dialogue(#[from] DialogueError),
+    #[error("no token: {0}")]
+    Exchange(#[from] Failure),
+    #[error(
+        "the authorization server gives an access token, but no refresh token, so the login would end with it. \
+         Enable refresh tokens in the application's registration"
+    )]
+    NoRefreshToken,
+    #[error("the token store")]
+    Store(#[from] StoreError),
+}
+
+impl LoginError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Dialogue(DialogueError::TimedOut(_)) => Exit::LoginNeeded,
+            Self::Dialogue(DialogueError::Interrupted) => Exit::Interrupted,
+            Self::Dialogue(_) | Self::NoRefreshToken => Exit::Failed,
+            Self::Exchange(failure) => match check::advice(&failure.cause) {
+                (Exit::Temporary, _) => Exit::Temporary,
+                _ => Exit::Failed,
+            },
+            Self::Store(error) => stored::exit_of(error),
+        }
+    }
+
+    fn hint(&self, credential: &str) -> Option<String> {
+        match self {
+            Self::Dialogue(DialogueError::Door(_)) => Some(format!(
+                "another program may have the port, or it takes rights that you do not have. Without a listener: \
+                 bursar login {credential} --paste"
+            )),
+            Self::Dialogue(DialogueError::TimedOut(_)) => {
+                Some(format!("again: bursar login {credential}"))
+            }
+            Self::Exchange(failure) => Some(check::advice(&failure.cause).1.to_owned()),
+            Self::Store(error) => Some(error.hint().to_owned()),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn run(args: &LoginArgs, loaded: &Loaded, surroundings: &Surroundings) -> Exit {
+    let found = Custody::of(&loaded.config, &args.credential)
+        .and_then(|custody| Ok((custody.subject(args.subject.as_deref())?, custody)));
+    let (subject, custody) = match found {
+        Ok(found) => found,
+        Err(error) => {
+            tell(&format!("bursar: {error}\n"));
+            return error.exit();
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tell(&format!("bursar: this machine gives no runtime: {error}\n"));
+            return Exit::Failed;
+        }
+    };
+    let scopes = asked_scopes(&loaded.config, &custody.credential.name);
+    let outcome = runtime.block_on(log_in(
+        &custody,
+        subject.as_ref(),
+        scopes.as_ref(),
+        args,
+        surroundings,
+    ));
+    match outcome {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            let hint = error.hint(&custody.credential.name);
+            let hint = hint.map_or_else(String::new, |hint| format!("  {hint}\n"));
+            tell(&format!("bursar: {}\n{hint}", with_causes(&error)));
+            error.exit()
+        }
+    }
+}
+
+async fn log_in(
+    custody: &Custody<'_>,
+    subject: Option<&Arc<str>>,
+    scopes: Option<&ScopeSet>,
+    args: &LoginArgs,
+    surroundings: &Surroundings,
+) -> Result<(), LoginError> {
+    let params = custody.params;
+    let name = &custody.credential.name;
+    let key = params.store_key(name, subject);
+    // A store that cannot take the login shows now, and not when somebody has logged in.
+    custody.store.lock(&key).await?.reserve().await?;
+
+    let authorization = &params.authorization;
+    let is_elsewhere = authorization.redirect_uri.loopback().is_empty();
+    let request = Request {
+        credential: name,
+        subject: subject.map(|subject| &**subject),
+        client_id: &params.client.client_id,
+        params: authorization,
+        scopes,
+    };
+    let manner = Manner {
+        opens_browser: !args.no_browser,
+        // Nothing here can answer for another machine.
+        pastes: args.paste || is_elsewhere,
+        limit: args.timeout,
+    };
+    let mut stops = signals::listen().map_err(DialogueError::Signals)?;
+    let (code, listener) = dialogue::ask(&request, manner, &mut stops, surroundings).await?;
+    let concluded = conclude(custody, &key, &code, scopes).await;
+    show(listener, &concluded).await;
+    let (answer, account) = concluded?;
+    tell(&outcome::told(
+        &outcome::Outcome {
+            credential: name,
+            subject: request.subject,
+            account: account.as_deref(),
+            asked: scopes,
+            answer: &answer,
+            keeps_in: custody.place(),
+        },
+        SystemClock.now(),
+    ));
+    Ok(())
+}
+
+/// Exchanges the code and stores what it brings. Nobody else changes the record meanwhile.
+async fn conclude(
+    custody: &Custody<'_>,
+    key: &StoreKey,
+    code: &LoginGrant,
+    scopes: Option<&ScopeSet>,
+) -> Result<(Answer, Option<String>), LoginError> {
+    let guard = custody.store.lock(key).await?;
+    guard.reserve().await?;
+    let request = TokenRequest {
+        scopes: scopes.cloned(),
+        subject: key.subject.clone(),
+        now: SystemClock.now(),
+        skew_seconds: 0.0,
+        is_forced: false,
+    };
+    let endpoint = TokenEndpoint::new(custody.params.client.clone());
+    let answer = endpoint.redeem(code, &request).await?;
+    let account = answer
+        .account
+        .clone()
+        .or_else(|| super::token::claim(&answer, "sub"));
+    let record = outcome::record(custody, &answer, &request, account.clone())
+        .ok_or(LoginError::NoRefreshToken)?;
+    guard.replace(&record).await?;
+    Ok((answer, account))
+}
+
+async fn show(listener: Listener, concluded: &Result<(Answer, Option<String>), LoginError>) {
+    let page = match concluded {
+        Ok((_, account)) => {
+            let whom = account
+                .as_deref()
+                .map_or_else(String::new, |account| format!(" as {account}"));
+            Page::done(format!(
+                "bursar has what it needs{whom}. You can close this tab; the terminal tells what was granted."
+            ))
+        }
+        Err(error) => Page::failed(format!(
+            "The login went well, but bursar cannot use it: {}\nThe terminal tells what to do.",
+            with_causes(error)
+        )),
+    };
+    listener.tell(page).await;
+}
+
+/// What of `asked` was not granted.
+fn missing(asked: Option<&ScopeSet>, granted: Option<&ScopeSet>) -> Vec<String> {
+    match (asked, granted) {
+        (Some(asked), Some(granted)) => asked
+            .iter()
+            .filter(|scope| !granted.covers(scope))
+            .map(Scope::to_string)
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_it_ended_is_in_the_exit_code() {
+        let exit = |error: LoginError| error.exit().code();
+        assert_eq!(
+            exit(DialogueError::TimedOut(std::time::Duration::ZERO).into()),
+            4
+        );
+        assert_eq!(exit(DialogueError::Interrupted.into()), 130);
+        assert_eq!(exit(DialogueError::NothingPasted.into()), 1);
+        let unreachable = crate::oauth::Cause::Unreachable(crate::oauth::Unreachable::Dns);
+        assert_eq!(exit(Failure::from(unreachable).into()), 75);
+        let rejected = crate::oauth::Cause::Rejected(crate::oauth::OAuthError::InvalidGrant);
+        assert_eq!(exit(Failure::from(rejected).into()), 1);
+        assert_eq!(exit(LoginError::NoRefreshToken), 1);
+    }
+}

@@ -1,0 +1,195 @@
+//! What the store holds of a credential for which people log in. Reading it spends nothing.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use prometheus::Registry;
+
+use super::{Exit, output::tell};
+use crate::{
+    causes::with_causes,
+    config::{Config, UpstreamConfig},
+    oauth::LoginNeeded,
+    scope::ScopeSet,
+    store::{Granted, Record, Severity, Store, StoreError, StoreMetrics, StoreParams},
+    token::{Credential, Source, Subject, login::LoginParams},
+};
+
+/// A credential for which people log in, and the store.
+pub(super) struct Custody<'a> {
+    pub(super) credential: &'a Arc<Credential>,
+    pub(super) params: &'a LoginParams,
+    pub(super) store: Store,
+    place: &'a Path,
+}
+
+/// Why a command has nothing to work with.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoCustody {
+    #[error("there is no credential {name:?}; there is: {known}")]
+    UnknownCredential { name: String, known: String },
+    #[error(
+        "nobody logs in for {name}: its grant is {grant}. Logins are for grant = \"authorization_code\": {known}"
+    )]
+    NoLogin {
+        name: String,
+        grant: &'static str,
+        known: String,
+    },
+    #[error(
+        "state.backend is \"memory\", which another process cannot write to; \
+         with \"file\" a running bursar takes the login over by itself"
+    )]
+    Memory,
+    #[error("{0} has a login for each person (subject_header): say whose with --subject NAME")]
+    SubjectMissing(String),
+    #[error("{0} has one login for all (it has no subject_header): leave --subject out")]
+    SubjectUnwanted(String),
+    #[error("--subject: {0}")]
+    SubjectMalformed(#[from] crate::token::SubjectError),
+}
+
+impl NoCustody {
+    /// All of them are about what was typed, or about what does not go with it.
+    pub(super) const fn exit(&self) -> Exit {
+        match self {
+            Self::Memory => Exit::Configuration,
+            _ => Exit::Usage,
+        }
+    }
+}
+
+impl<'a> Custody<'a> {
+    /// Finds the credential called `name`.
+    pub(super) fn of(config: &'a Config, name: &str) -> Result<Self, NoCustody> {
+        let names = |is_wanted: fn(&Credential) -> bool| {
+            let wanted = config.credentials.iter().filter(|one| is_wanted(one));
+            let names: Vec<_> = wanted.map(|one| &*one.name).collect();
+            match names.as_slice() {
+                [] => "none".to_owned(),
+                names => names.join(", "),
+            }
+        };
+        let mut credentials = config.credentials.iter();
+        let credential = credentials
+            .find(|credential| *credential.name == *name)
+            .ok_or_else(|| NoCustody::UnknownCredential {
+                name: name.to_owned(),
+                known: names(|_| true),
+            })?;
+        let Source::Login(params) = &credential.source else {
+            return Err(NoCustody::NoLogin {
+                name: name.to_owned(),
+                grant: credential.grant,
+                known: names(|one| matches!(one.source, Source::Login(_))),
+            });
+        };
+        let StoreParams::File { directory, .. } = &config.state else {
+            return Err(NoCustody::Memory);
+        };
+        Ok(Self {
+            credential,
+            params,
+            store: store(&config.state),
+            place: directory,
+        })
+    }
+
+    /// Where it keeps what it is given, in words.
+    pub(super) fn place(&self) -> String {
+        self.place.display().to_string()
+    }
+
+    /// For whom: `--subject`, where each person has a login of their own.
+    pub(super) fn subject(&self, name: Option<&str>) -> Result<Option<Arc<str>>, NoCustody> {
+        let credential = || self.credential.name.to_string();
+        match (&self.credential.subject_header, name) {
+            (None, None) => Ok(None),
+            (Some(_), Some(name)) => Ok(Some(Subject::parse(name)?.shared())),
+            (Some(_), None) => Err(NoCustody::SubjectMissing(credential())),
+            (None, Some(_)) => Err(NoCustody::SubjectUnwanted(credential())),
+        }
+    }
+}
+
+/// Everything that the upstreams ask the credential for; `None`: no `scope` is sent.
+pub(super) fn asked_scopes(config: &Config, credential: &str) -> Option<ScopeSet> {
+    let users = config
+        .upstreams
+        .iter()
+        .flat_map(UpstreamConfig::credentials);
+    let scopes: ScopeSet = users
+        .filter(|its| *its.credential.name == *credential && its.ask.send)
+        .flat_map(|its| its.ask.scopes.iter().cloned())
+        .collect();
+    (!scopes.is_empty()).then_some(scopes)
+}
+
+/// The store as configured. Its counts are nobody's: a command is over before anybody could ask.
+pub(super) fn store(params: &StoreParams) -> Store {
+    let metrics = StoreMetrics::new(&Registry::new());
+    #[expect(
+        clippy::expect_used,
+        reason = "independent of any input: a registry that is empty takes any family"
+    )]
+    let metrics = Arc::new(metrics.expect("an empty registry takes the family"));
+    Store::new(params, metrics)
+}
+
+/// Why a person has to log in, if one has to. `now`: Unix time.
+pub(super) fn login_needed(record: Option<&Record>, now: Duration) -> Option<LoginNeeded> {
+    let Some(record) = record else {
+        return Some(LoginNeeded::Never);
+    };
+    if record.refused.is_some() {
+        return Some(LoginNeeded::Refused);
+    }
+    let is_over = |expires: Duration| expires <= now;
+    record
+        .granted
+        .expires()
+        .is_some_and(is_over)
+        .then_some(LoginNeeded::Expired)
+}
+
+/// The scopes that a record names; `None`: as asked.
+pub(super) fn granted_scopes(record: &Record) -> Option<ScopeSet> {
+    ScopeSet::parse(record.scopes.as_deref()?).ok()
+}
+
+/// When the login itself ends.
+pub(super) fn end_of_login(granted: &Granted) -> String {
+    match granted.expires() {
+        Some(at) => format!("the login ends {}", rfc3339(at)),
+        None => "the authorization server does not say when the login ends".to_owned(),
+    }
+}
+
+/// Tells what is wrong with the store, and what to do.
+pub(super) fn tell_store_error(error: &StoreError) -> Exit {
+    tell(&format!(
+        "bursar: the token store: {}\n  {}\n  bursar explain BUR5001 tells more\n",
+        with_causes(error),
+        error.hint()
+    ));
+    exit_of(error)
+}
+
+pub(super) const fn exit_of(error: &StoreError) -> Exit {
+    match error.severity() {
+        Severity::Exposed => Exit::SecretExposed,
+        Severity::Refused => Exit::Configuration,
+        Severity::Failed => Exit::Failed,
+    }
+}
+
+/// Unix time as people and programs read it.
+pub(super) fn rfc3339(wall: Duration) -> String {
+    let at = SystemTime::UNIX_EPOCH.checked_add(wall);
+    at.map_or_else(String::new, |at| {
+        humantime::format_rfc3339_seconds(at).to_string()
+    })
+}

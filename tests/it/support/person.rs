@@ -1,0 +1,205 @@
+//! `bursar login` with a person at the other end: a browser that follows where it is sent.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+};
+
+use url::Url;
+
+use super::{
+    http::{Answer, exchange},
+    program::{Finished, bursar_in, free_port, write_private},
+    simulated::{CLIENT_ID, SECRET, Simulated},
+};
+
+/// A credential of a simulated Brightspace for which people log in, and its own store.
+pub struct Office {
+    pub lms: Simulated,
+    pub directory: tempfile::TempDir,
+    pub redirect: String,
+    pub more: String,
+}
+
+impl Office {
+    /// `set` has what differs from a Brightspace by default.
+    pub fn open(set: impl FnOnce(&mut bursar::mock::MockParams) + Send + 'static) -> Self {
+        let redirect = format!("http://{}/callback", free_port());
+        let registered = redirect.clone();
+        let lms = Simulated::start_with(move |params| {
+            params.login.redirect_uris = vec![registered.parse().unwrap()];
+            set(params);
+        });
+        let directory = tempfile::tempdir().unwrap();
+        Self {
+            lms,
+            directory,
+            redirect,
+            more: String::new(),
+        }
+    }
+
+    /// Further settings of the credential.
+    pub fn with(mut self, more: &str) -> Self {
+        self.more = more.to_owned();
+        self
+    }
+
+    /// The configuration, as for an in-process bursar.
+    pub fn toml(&self) -> String {
+        let Self {
+            lms,
+            redirect,
+            more,
+            ..
+        } = self;
+        format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:0\"\n\
+             [state]\npath = {state:?}\nkey_file = {key:?}\n\
+             [credentials.app]\nprofile = \"brightspace\"\ngrant = \"authorization_code\"\n\
+             client_id = \"{CLIENT_ID}\"\nclient_secret = \"{SECRET}\"\n\
+             token_url = \"{token_url}\"\nauthorize_url = \"http://{address}/oauth2/auth\"\n\
+             redirect_uri = \"{redirect}\"\n{more}\n\
+             [upstreams.lms]\nbase_url = \"http://{address}\"\ncredential = \"app\"\n\
+             catalogue = \"brightspace\"\nscopes = [\"users:own_profile:read\"]\n",
+            state = self.state(),
+            key = self.key_file(),
+            token_url = lms.token_url,
+            address = lms.address,
+        )
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    fn key_file(&self) -> PathBuf {
+        let path = self.directory.path().join("state-key");
+        if !path.exists() {
+            write_private(&path, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n");
+        }
+        path
+    }
+
+    /// Runs a command with the configuration.
+    pub fn run(&self, words: &[&str]) -> Finished {
+        self.write();
+        bursar_in(self.directory.path(), &[], words)
+    }
+
+    fn write(&self) {
+        write_private(&self.directory.path().join("bursar.toml"), &self.toml());
+    }
+
+    /// Begins a login, and reads where it sends people to.
+    pub fn login(&self, words: &[&str]) -> Login {
+        self.write();
+        Login::begin(self.directory.path(), words)
+    }
+
+    /// A whole login: somebody agrees.
+    pub fn log_in(&self, words: &[&str]) -> Finished {
+        let login = self.login(words);
+        let page = login.go("auto=1");
+        assert_eq!(page.status, 200, "{}", page.text());
+        login.end()
+    }
+}
+
+/// A `bursar login` that waits for its answer.
+pub struct Login {
+    child: Child,
+    /// The authorization request.
+    pub url: Url,
+    stdout: BufReader<std::process::ChildStdout>,
+    pub stdin: Option<ChildStdin>,
+}
+
+impl Login {
+    fn begin(directory: &Path, words: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_bursar"))
+            .current_dir(directory)
+            .env_clear()
+            .arg("login")
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let url = line.trim().parse();
+        let stdin = child.stdin.take();
+        let login = Self {
+            child,
+            url: url.unwrap_or_else(|_| "none:".parse().unwrap()),
+            stdout,
+            stdin,
+        };
+        if login.url.scheme() == "none" {
+            panic!("it prints no address: {}", login.end().said());
+        }
+        login
+    }
+
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// Goes to the login page; `decision`: what the simulated one takes in place of a click. Where the browser is sent then.
+    pub fn decide(&self, decision: &str) -> Url {
+        let target = format!(
+            "{}?{}&{decision}",
+            self.url.path(),
+            self.url.query().unwrap()
+        );
+        let answer = get(&self.url, &target);
+        let location = answer.field("location");
+        location
+            .unwrap_or_else(|| panic!("{answer:?}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// The same, and comes back to bursar.
+    pub fn go(&self, decision: &str) -> Answer {
+        let callback = self.decide(decision);
+        let target = format!("{}?{}", callback.path(), callback.query().unwrap());
+        get(&callback, &target)
+    }
+
+    pub fn paste(&mut self, text: &str) {
+        let mut stdin = self.stdin.take().unwrap();
+        stdin.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits for the end.
+    pub fn end(mut self) -> Finished {
+        drop(self.stdin.take());
+        let mut stdout = String::new();
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        let mut stderr = String::new();
+        let mut pipe = self.child.stderr.take().unwrap();
+        pipe.read_to_string(&mut stderr).unwrap();
+        Finished {
+            code: self.child.wait().unwrap().code().unwrap_or(-1),
+            stdout,
+            stderr,
+        }
+    }
+}
+
+/// What a browser would be answered.
+pub fn get(url: &Url, target: &str) -> Answer {
+    let port = url.port().unwrap();
+    let host = url.host_str().unwrap();
+    let address = format!("{host}:{port}").parse().unwrap();
+    exchange(
+        address,
+        format!("GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"),
+    )
+}
