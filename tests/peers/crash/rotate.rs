@@ -9,7 +9,7 @@ use bursar::{
     clock::{Clock as _, SystemClock},
     dial::{Dialer, Origin, Way},
     oauth::{
-        Cause, ClientAuth, ClientParams, Grant, ScopeSource, TokenEndpoint, TokenRequest,
+        Cause, ClientAuth, ClientParams, Dialect, Grant, ScopeSource, TokenEndpoint, TokenRequest,
         TokenSource as _,
         authorization::{AuthorizationParams, RedirectUri},
     },
@@ -158,6 +158,7 @@ fn params(port: u16, reuse_grace: Duration) -> Result<LoginParams, Failed> {
             timeout,
             scope_source: ScopeSource::Answer,
             key_set: None,
+            dialect: Dialect::Standard,
         },
         authorization: AuthorizationParams {
             authorize_url: "https://as.test/authorize".parse()?,
@@ -165,6 +166,7 @@ fn params(port: u16, reuse_grace: Duration) -> Result<LoginParams, Failed> {
                 .map_err(|_invalid| "the redirect_uri is wrong")?,
             issuer: None,
             pkce: true,
+            relay_parameter: None,
         },
         refresh: RefreshRules {
             is_reusable: false,
