@@ -161,7 +161,7 @@ fn narrower(name: &str, asked: &ScopeSet, granted: &ScopeSet) -> Option<Check> {
 fn unusable(name: &str, error: &StoreError) -> Check {
     Check::bad(
         format!("{name}: the store cannot be read"),
-        crate::causes::with_causes(error).to_string(),
+        crate::causes::with_causes(error),
         live::TOKEN_STORE,
         error.hint(),
         stored::exit_of(error),
