@@ -6,7 +6,8 @@
 //! `catalogue` and `scopes`, instead of borrowing those of bursar's policy: a second opinion is
 //! worth having only if it is independent. It takes calls that are signed with ID keys as well, and hands out a user's key.
 //! As [`Lms::Dap`] it is Instructure's identity service and query API, with the pre-signed objects on another origin; as
-//! [`Lms::Blackboard`], [`Lms::Canvas`] and [`Lms::Moodle`] those systems' web services.
+//! [`Lms::Blackboard`], [`Lms::Canvas`] and [`Lms::Moodle`] those systems' web services; as [`Lms::Ltiaas`] a Brightspace whose tokens a
+//! third party hands out.
 //!
 //! [`Mock::start`] runs it inside a test, `bursar mock` on its own. [`Control`] steers it, or over HTTP its control endpoint
 //! (`remote`): both order [`Fault`]s, which `serve` lets happen. [`Counters`] say what reached it.
@@ -41,6 +42,8 @@ mod instead;
 mod keys;
 mod login;
 mod login_page;
+mod ltiaas;
+mod ltiaas_site;
 mod moodle;
 mod record;
 mod refusal;
@@ -77,6 +80,7 @@ pub use fault::{Fault, FaultError, Place};
 pub use id_keys::RegisteredIdKeys;
 pub use keys::{KeySet, KeySetError, KeySource};
 pub use login::{LoginParams, RedirectUri, RedirectUriError, RefreshTokens};
+pub use ltiaas_site::LtiaasParams;
 pub use moodle::TOKEN as MOODLE_TOKEN;
 use record::Tokens as _;
 use serve::{Door, serve};
@@ -105,6 +109,8 @@ pub enum Lms {
     Moodle,
     /// Canvas.
     Canvas,
+    /// LTIAAS, with a Brightspace behind it on the same origin.
+    Ltiaas,
 }
 
 impl Lms {
@@ -116,14 +122,16 @@ impl Lms {
             Self::Blackboard => blackboard::TOKEN_PATH,
             Self::Moodle => moodle::TOKEN_PATH,
             Self::Canvas => canvas::TOKEN_PATH,
+            Self::Ltiaas => ltiaas::TOKEN_PATH,
         }
     }
 
-    /// The path where people agree.
+    /// The path where people agree; of LTIAAS how it begins.
     const fn authorize_path(self) -> Option<&'static str> {
         match self {
             Self::Brightspace => Some(AUTHORIZE_PATH),
             Self::Canvas => Some(canvas::AUTHORIZE_PATH),
+            Self::Ltiaas => Some(ltiaas::START_PATH),
             Self::Dap | Self::Blackboard | Self::Moodle => None,
         }
     }
@@ -146,6 +154,8 @@ pub struct MockParams {
     pub login: LoginParams,
     /// What the Canvas is like.
     pub canvas: CanvasParams,
+    /// What the LTIAAS account is like.
+    pub ltiaas: LtiaasParams,
     /// How long a token lives. Brightspace allows 30 minutes to 20 hours; here anything from a second up.
     pub token_lifetime: Duration,
     /// Whether calls are not counted against any limit.
@@ -193,6 +203,7 @@ impl MockParams {
             client,
             login: LoginParams::default(),
             canvas: CanvasParams::default(),
+            ltiaas: LtiaasParams::default(),
             is_unlimited: false,
             faults: Vec::new(),
             token_lifetime: Duration::from_mins(30),
@@ -275,7 +286,7 @@ impl Mock {
         self.state.origin()
     }
 
-    /// The token endpoint: `token_url` of a credential.
+    /// The token endpoint: `token_url` of a credential. That of LTIAAS is followed by a platform's id.
     #[must_use]
     pub fn token_url(&self) -> String {
         self.state.token_url()
@@ -284,7 +295,7 @@ impl Mock {
     /// The authorization endpoint: `authorize_url` of a credential, where the LMS has one.
     #[must_use]
     pub fn authorize_url(&self) -> Option<String> {
-        let path = self.state.lms.authorize_path()?;
+        let path = self.state.authorize_path()?;
         Some(format!("{}{path}", self.origin()))
     }
 

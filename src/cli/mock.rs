@@ -4,6 +4,7 @@ mod canvas;
 mod guide;
 mod id_keys;
 mod login;
+mod ltiaas;
 
 use std::{
     fs, io,
@@ -17,7 +18,9 @@ use tracing::{Level, subscriber::SetGlobalDefaultError};
 use tracing_subscriber::filter::Targets;
 use url::Url;
 
-use self::{canvas::CanvasArgs, guide::Guide, id_keys::IdKeyArgs, login::LoginArgs};
+use self::{
+    canvas::CanvasArgs, guide::Guide, id_keys::IdKeyArgs, login::LoginArgs, ltiaas::LtiaasArgs,
+};
 use super::{Exit, Surroundings, output, signals};
 use crate::{
     causes::with_causes,
@@ -58,7 +61,7 @@ const SECRET: &str = "bursar-mock-secret";
 /// dap is Instructure's identity service and query API: tables, jobs, and objects on another origin, behind
 /// pre-signed URLs. blackboard hands the same token out again until it expires. moodle has one path and answers
 /// errors with status 200. canvas logs people in at /login/oauth2/auth; its refresh tokens stay, and each refresh
-/// kills the token before it.
+/// kills the token before it. ltiaas logs people in at a Brightspace on the same address and hands out its tokens.
 ///
 /// What goes wrong is ordered with --fault, or while it runs by POST /mock/faults on the control address; GET
 /// /mock/requests there shows what arrived. docs/reference/mock.md lists the faults.
@@ -124,6 +127,8 @@ pub(super) struct MockArgs {
     login: LoginArgs,
     #[command(flatten)]
     canvas: CanvasArgs,
+    #[command(flatten)]
+    ltiaas: LtiaasArgs,
 }
 
 impl MockArgs {
@@ -151,6 +156,8 @@ enum SimulatedLms {
     Moodle,
     /// Canvas REST API
     Canvas,
+    /// LTIAAS, with a Brightspace behind it
+    Ltiaas,
 }
 
 /// Why the mock cannot run.
@@ -227,6 +234,7 @@ fn params(args: MockArgs) -> Result<MockParams, MockError> {
         SimulatedLms::Blackboard => (Lms::Blackboard, HOUR),
         SimulatedLms::Moodle => (Lms::Moodle, HOUR),
         SimulatedLms::Canvas => (Lms::Canvas, HOUR),
+        SimulatedLms::Ltiaas => (Lms::Ltiaas, BRIGHTSPACE_LIFETIME),
     };
     let secret = match args.lms {
         SimulatedLms::Brightspace => args.client_secret,
@@ -243,8 +251,9 @@ fn params(args: MockArgs) -> Result<MockParams, MockError> {
         listen: args.listen,
         objects: args.objects,
         control: Some(args.control),
-        login: args.login.into_params(),
+        login: args.login.into_params(lms),
         canvas: args.canvas.into_params(),
+        ltiaas: args.ltiaas.into_params(),
         faults: args.faults,
         is_unlimited: args.unlimited,
         token_lifetime: args.lifetime.unwrap_or(lifetime),
@@ -360,6 +369,8 @@ mod tests {
             ["--refresh-tokens", "sometimes"],
             ["--throttle-status", "500"],
             ["--request-cost", "-1"],
+            ["--platform-id", "a/b"],
+            ["--refresh-path", "refresh"],
         ] {
             assert!(parse(&refused).is_err(), "{refused:?}");
         }
@@ -369,8 +380,10 @@ mod tests {
 
     #[test]
     fn logins_are_as_the_library_has_them_unless_said_otherwise() {
-        let usual = parse(&[]).unwrap().login.into_params();
+        let usual = parse(&[]).unwrap().login.into_params(Lms::Brightspace);
         assert_eq!(usual, LoginParams::default());
+        let of_ltiaas = parse(&[]).unwrap().login.into_params(Lms::Ltiaas);
+        assert_eq!(of_ltiaas.refresh_tokens, RefreshTokens::Reusable);
         let args = parse(&[
             "--redirect-uri",
             "https://a.example/c",
@@ -382,7 +395,7 @@ mod tests {
             "10s",
             "--approve",
         ]);
-        let login = args.unwrap().login.into_params();
+        let login = args.unwrap().login.into_params(Lms::Brightspace);
         assert_eq!(
             login,
             LoginParams {
@@ -429,6 +442,7 @@ mod tests {
             (vec!["--lms", "dap"], 4),
             (vec!["--lms", "blackboard"], 1),
             (vec!["--lms", "canvas"], 4),
+            (vec!["--lms", "ltiaas"], 5),
             (vec!["--client-secret", "s3cr3t", "--client-id", "a\"b"], 5),
         ] {
             let arguments: Vec<&str> = FREE.into_iter().chain(more).collect();
@@ -443,7 +457,11 @@ mod tests {
             let parsed: toml::Table = text[start..end].parse().unwrap();
             let credential = &parsed["credentials"]["mock"];
             assert_eq!(credential["token_url"].as_str().unwrap(), mock.token_url());
-            assert_eq!(credential["client_id"].as_str().unwrap(), client_id);
+            let client = match credential.get("platform_id") {
+                Some(platform) => (platform, "bursar-mock-platform"),
+                None => (&credential["client_id"], client_id.as_str()),
+            };
+            assert_eq!(client.0.as_str().unwrap(), client.1);
             let allowlist = parsed["upstreams"]["lms"]["scopes"].as_array().unwrap();
             assert_eq!(allowlist.len(), scopes);
             let control = mock.control_address().unwrap();

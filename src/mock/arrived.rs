@@ -12,6 +12,7 @@ use super::{Lms, client_auth::Form, fault::Place, refusal::Refusal};
 const MAX_FORM: usize = 64 * 1024;
 
 const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
 
 /// A request, and what has been read of it.
 pub(super) enum Arrived {
@@ -27,7 +28,10 @@ impl Arrived {
             // Moodle takes parameters from the query as well.
             Place::Token | Place::Revoke if lms != Lms::Moodle => {
                 let (head, body) = request.into_parts();
-                let form = read_form(&head.headers, body).await;
+                let form = match lms {
+                    Lms::Ltiaas => read_json(&head.headers, body).await,
+                    _ => read_form(&head.headers, body).await,
+                };
                 Self::Form(head, form)
             }
             _ => Self::Open(request),
@@ -58,7 +62,12 @@ impl Arrived {
     /// The refresh token that a token request presents.
     pub(super) fn refresh_token(&self) -> Option<&str> {
         match self {
-            Self::Form(_, Ok(form)) => form.get("refresh_token").map(String::as_str),
+            Self::Form(_, Ok(form)) => {
+                let token = form
+                    .get("refresh_token")
+                    .or_else(|| form.get("refreshToken"));
+                token.map(String::as_str)
+            }
             _ => None,
         }
     }
@@ -72,6 +81,18 @@ async fn read_form(fields: &HeaderMap, body: Incoming) -> Result<Form, Refusal> 
         ));
     }
     parse_form(&read(body).await?)
+}
+
+/// The texts of a JSON object.
+async fn read_json(fields: &HeaderMap, body: Incoming) -> Result<Form, Refusal> {
+    if !content_type(fields).is_some_and(|kind| kind.eq_ignore_ascii_case(JSON)) {
+        return Err(Refusal::new(
+            "invalid_request",
+            "Content-Type must be application/json",
+        ));
+    }
+    serde_json::from_slice(&read(body).await?)
+        .map_err(|_error| Refusal::new("invalid_request", "the body is no JSON object of texts"))
 }
 
 async fn read(body: Incoming) -> Result<Bytes, Refusal> {

@@ -12,7 +12,8 @@ use hyper::body::Incoming;
 use url::Url;
 
 use super::{
-    Lms, canvas, fault::Effect, grants::Asked, login_page, reply, resources, scopes, store::State,
+    Lms, canvas, fault::Effect, grants::Asked, login_page, ltiaas, reply, resources, scopes,
+    store::State,
 };
 use crate::scope::ScopeSet;
 
@@ -46,7 +47,7 @@ pub(super) async fn answer(
 ) -> Response<Full<Bytes>> {
     let mut response = match *request.method() {
         Method::GET if is_too_long(state, request.uri()) => reply::empty(StatusCode::URI_TOO_LONG),
-        Method::GET => ask(state, request.uri().query().unwrap_or_default(), effect),
+        Method::GET => ask(state, request.uri(), effect),
         Method::POST => match Limited::new(request.into_body(), MAX_FORM).collect().await {
             Ok(form) => decide(state, &form.to_bytes()),
             Err(_broken) => login_page::error("the form cannot be read"),
@@ -60,19 +61,26 @@ pub(super) async fn answer(
     response
 }
 
-fn ask(state: &State, query: &str, effect: &Effect) -> Response<Full<Bytes>> {
+fn ask(state: &State, target: &Uri, effect: &Effect) -> Response<Full<Bytes>> {
+    let query = target.query().unwrap_or_default();
     let parameters = match read(query.as_bytes()) {
         Ok(parameters) => parameters,
         Err(name) => return login_page::error(&format!("{name} is there more than once")),
     };
-    let asked = match check(state, &parameters) {
+    let asked = match state.lms {
+        Lms::Ltiaas => {
+            ltiaas::asked(state, target.path()).ok_or(Refused::Here("there is no such platform"))
+        }
+        _ => check(state, &parameters),
+    };
+    let asked = match asked {
         Ok(asked) => asked,
         Err(refused) => return refused.into_response(state),
     };
     if let Effect::OauthError(error) = effect {
         return Refused::Back {
             redirect_uri: asked.redirect_uri,
-            state: Some(asked.state),
+            state: asked.state,
             error: error.clone().into(),
             description: "a fault of bursar mock",
         }
@@ -130,13 +138,19 @@ fn approve(state: &State, asked: Asked, user: Option<&str>) -> Response<Full<Byt
         .codes
         .issue(asked, user, state.login.code_lifetime, now);
     state.count(|counters| counters.codes_issued += 1);
-    back(state, &redirect_uri, &[("code", &code), ("state", &echoed)])
+    let name = match state.lms {
+        Lms::Ltiaas => &state.ltiaas.parameter,
+        _ => "code",
+    };
+    let mut parameters = vec![(name, code.as_str())];
+    parameters.extend(echoed.as_deref().map(|echoed| ("state", echoed)));
+    back(state, &redirect_uri, &parameters)
 }
 
 fn deny(state: &State, asked: Asked) -> Response<Full<Bytes>> {
     Refused::Back {
         redirect_uri: asked.redirect_uri,
-        state: Some(asked.state),
+        state: asked.state,
         error: "access_denied".into(),
         description: "the person said no",
     }
@@ -190,7 +204,7 @@ fn check(state: &State, parameters: &HashMap<String, String>) -> Result<Asked, R
     };
     Ok(Asked {
         redirect_uri: redirect_uri.to_owned(),
-        state: echoed.to_owned(),
+        state: Some(echoed.to_owned()),
         challenge,
         scopes,
     })

@@ -9,13 +9,16 @@ use super::{
     arrived::Arrived,
     authorize, blackboard, canvas, consent, dap,
     fault::{Effect, Place},
-    moodle, reply, revocation, signature,
+    ltiaas, moodle, reply, revocation, signature,
     store::State,
     token_endpoint,
 };
 
 /// What a request to the LMS's address is for.
 pub(super) fn place(state: &State, method: &Method, path: &str) -> Place {
+    if state.lms == Lms::Ltiaas {
+        return place_at_ltiaas(state, path);
+    }
     if path == state.lms.token_path() && state.lms == Lms::Canvas && method == Method::DELETE {
         Place::Revoke
     } else if path == state.lms.token_path() {
@@ -24,6 +27,17 @@ pub(super) fn place(state: &State, method: &Method, path: &str) -> Place {
         Place::Authorize
     } else if path == REVOCATION_PATH && has_revocation(state) {
         Place::Revoke
+    } else {
+        Place::Api
+    }
+}
+
+/// Which platform is meant is judged later.
+fn place_at_ltiaas(state: &State, path: &str) -> Place {
+    if ltiaas::is_token_path(state, path) {
+        Place::Token
+    } else if path.starts_with(ltiaas::START_PATH) {
+        Place::Authorize
     } else {
         Place::Api
     }
@@ -47,6 +61,7 @@ pub(super) async fn answer(
                     canvas::token::delete(state, &head).await
                 }
                 Place::Revoke => revocation::answer(state, &head, form).await,
+                _ if state.lms == Lms::Ltiaas => ltiaas::answer(state, &head, form, effect).await,
                 _ if state.lms == Lms::Canvas => {
                     canvas::token::answer(state, &head, form, effect).await
                 }
@@ -63,7 +78,7 @@ pub(super) async fn answer(
             (_, Lms::Brightspace) if request.uri().path() == consent::PATH => {
                 (consent::answer(state, &request), None)
             }
-            (_, Lms::Brightspace) => (api::answer(state, request).await, None),
+            (_, Lms::Brightspace | Lms::Ltiaas) => (api::answer(state, request).await, None),
             (_, Lms::Dap) => (dap::answer(state, request).await, None),
             (_, Lms::Blackboard) => (blackboard::answer(state, request).await, None),
             (Place::Token, Lms::Moodle) => (moodle::log_in(state, request).await, None),
@@ -79,7 +94,7 @@ pub(super) fn unauthorized(lms: Lms, uri: &Uri) -> Response<Full<Bytes>> {
         Lms::Brightspace if signature::is_signed(uri) => {
             signature::Refusal::InvalidToken.into_response()
         }
-        Lms::Brightspace => api::unauthorized(),
+        Lms::Brightspace | Lms::Ltiaas => api::unauthorized(),
         Lms::Dap => dap::unauthorized(),
         Lms::Blackboard => blackboard::unauthorized(),
         Lms::Moodle => moodle::unauthorized(),
@@ -90,7 +105,7 @@ pub(super) fn unauthorized(lms: Lms, uri: &Uri) -> Response<Full<Bytes>> {
 /// "You lack a permission", as this LMS says it.
 pub(super) fn forbidden(lms: Lms) -> Response<Full<Bytes>> {
     match lms {
-        Lms::Brightspace => api::forbidden(),
+        Lms::Brightspace | Lms::Ltiaas => api::forbidden(),
         Lms::Dap => dap::forbidden(),
         Lms::Blackboard => blackboard::forbidden(),
         Lms::Moodle => moodle::forbidden(),
@@ -101,7 +116,7 @@ pub(super) fn forbidden(lms: Lms) -> Response<Full<Bytes>> {
 /// "Too many requests", as this LMS says it, without Retry-After.
 pub(super) fn throttled(lms: Lms, status: StatusCode) -> Response<Full<Bytes>> {
     match lms {
-        Lms::Brightspace => reply::empty(StatusCode::TOO_MANY_REQUESTS),
+        Lms::Brightspace | Lms::Ltiaas => reply::empty(StatusCode::TOO_MANY_REQUESTS),
         Lms::Dap => dap::throttled(None),
         Lms::Blackboard => blackboard::throttled(),
         Lms::Moodle => moodle::throttled(),

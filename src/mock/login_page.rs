@@ -30,8 +30,10 @@ pub(super) fn page(state: &State, id: &str, scopes: &ScopeSet) -> Response<Full<
         let _ = write!(users, "<option value=\"{user}\">{name} ({user})</option>");
     }
     let client = escaped(&state.client_id);
-    // Both are the mock's own words: a path and a hexadecimal number.
-    let (path, id) = (state.lms.authorize_path().unwrap_or_default(), escaped(id));
+    let (path, id) = (
+        escaped(&state.authorize_path().unwrap_or_default()),
+        escaped(id),
+    );
     let body = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>A simulated login</title>\
          <h1>A simulated login</h1><p>May <b id=\"client\">{client}</b> have:</p><ul id=\"scopes\">{asked}</ul>\

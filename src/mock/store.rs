@@ -23,6 +23,7 @@ use super::{
     grants::{Codes, GrantId, Grants},
     id_keys::RegisteredIdKeys,
     keys::Keys,
+    ltiaas_site::LtiaasParams,
     record::{Records, Tokens},
     warehouse::Warehouse,
 };
@@ -61,6 +62,7 @@ pub(super) struct State {
     pub(super) registered: ScopeSet,
     pub(super) login: LoginParams,
     pub(super) canvas: CanvasParams,
+    pub(super) ltiaas: LtiaasParams,
     pub(super) audiences: Vec<String>,
     pub(super) lifetime: Duration,
     pub(super) credits_per_minute: u32,
@@ -153,6 +155,7 @@ impl State {
             registered: params.client.scopes,
             login: params.login,
             canvas: params.canvas,
+            ltiaas: params.ltiaas,
             audiences: params.audiences,
             lifetime: params.token_lifetime,
             credits_per_minute: params.credits_per_minute,
@@ -180,6 +183,15 @@ impl State {
 
     pub(super) fn token_url(&self) -> String {
         format!("{}{}", self.origin(), self.lms.token_path())
+    }
+
+    /// The path where people agree.
+    pub(super) fn authorize_path(&self) -> Option<String> {
+        let path = self.lms.authorize_path()?;
+        Some(match self.lms {
+            Lms::Ltiaas => format!("{path}{}", self.ltiaas.platform_id),
+            _ => path.to_owned(),
+        })
     }
 
     /// Where pre-signed objects are.

@@ -6,6 +6,7 @@ mod dap;
 mod faults;
 mod id_keys;
 mod login;
+mod ltiaas;
 mod moodle;
 
 use std::{convert::Infallible, time::Duration};

@@ -1,9 +1,9 @@
 //! The token endpoint of Brightspace, of Instructure's identity service and of Blackboard (RFC 6749 section 3.2), one file per grant.
 
 mod client_credentials;
-mod code;
+pub(super) mod code;
 pub(super) mod issue;
-mod refresh;
+pub(super) mod refresh;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header, request::Parts};

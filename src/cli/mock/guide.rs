@@ -26,6 +26,7 @@ pub(super) struct Guide {
     scopes: ScopeSet,
     token: String,
     redirect_uri: String,
+    platform_id: String,
 }
 
 impl Guide {
@@ -41,6 +42,7 @@ impl Guide {
             scopes: args.registered(),
             token: args.token.clone(),
             redirect_uri: args.login.first_redirect_uri(),
+            platform_id: args.ltiaas.platform_id().to_owned(),
         }
     }
 
@@ -57,6 +59,7 @@ impl Guide {
                 self.blackboard(mock),
                 "/learn/api/public/v1/users",
             ),
+            SimulatedLms::Ltiaas => ("LTIAAS", self.ltiaas(mock), "/d2l/api/lp/1.49/users/whoami"),
             SimulatedLms::Canvas => ("Canvas", self.canvas(mock), "/api/v1/users/self"),
             SimulatedLms::Moodle => return self.moodle(mock),
         };
@@ -104,6 +107,16 @@ impl Guide {
 
     fn dap(&self, mock: &Mock) -> String {
         configuration("instructure", self, mock, &self.secret(), &DAP_SCOPES)
+    }
+
+    fn ltiaas(&self, mock: &Mock) -> String {
+        let authentication = format!(
+            "api_key_file       = \"api-key\"      # holds what --api-key says\n\
+             redirect_uri       = \"{}\"",
+            self.redirect_uri,
+        );
+        let scopes: Vec<&str> = self.scopes.iter().map(Scope::as_str).collect();
+        configuration("ltiaas", self, mock, &authentication, &scopes)
     }
 
     fn canvas(&self, mock: &Mock) -> String {
@@ -168,11 +181,14 @@ fn configuration(
     authentication: &str,
     scopes: &[&str],
 ) -> String {
-    let client_id = toml_string(&guide.client_id);
+    let client = match guide.lms {
+        SimulatedLms::Ltiaas => format!("platform_id        = {}", toml_string(&guide.platform_id)),
+        _ => format!("client_id          = {}", toml_string(&guide.client_id)),
+    };
     let scopes: Vec<String> = scopes.iter().map(|scope| toml_string(scope)).collect();
     let scopes = scopes.join(",\n  ");
     let catalogue = match guide.lms {
-        SimulatedLms::Brightspace => "brightspace",
+        SimulatedLms::Brightspace | SimulatedLms::Ltiaas => "brightspace",
         SimulatedLms::Dap => "dap",
         SimulatedLms::Canvas => "canvas",
         SimulatedLms::Blackboard | SimulatedLms::Moodle => "none",
@@ -181,7 +197,7 @@ fn configuration(
     format!(
         "[credentials.mock]\n\
          profile            = \"{profile}\"\n\
-         client_id          = {client_id}\n\
+         {client}\n\
          token_url          = \"{token_url}\"\n\
          {authentication}\n\
          \n\

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::mock::{LoginParams, RedirectUri, RefreshTokens};
+use crate::mock::{Lms, LoginParams, RedirectUri, RefreshTokens};
 
 #[derive(Args)]
 #[command(next_help_heading = "Logins (authorization code grant)")]
@@ -23,9 +23,9 @@ pub(super) struct LoginArgs {
     /// Send this as iss with every callback (RFC 9207)
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
-    /// What becomes of a refresh token that is used (brightspace)
-    #[arg(long, value_name = "WHAT", default_value = "rotate")]
-    refresh_tokens: Refreshing,
+    /// What becomes of a refresh token that is used; without it, rotate on brightspace and keep on ltiaas
+    #[arg(long, value_name = "WHAT")]
+    refresh_tokens: Option<Refreshing>,
     /// How long a spent refresh token is accepted again, unless its successor has been used
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
     reuse_grace: Duration,
@@ -63,7 +63,7 @@ impl LoginArgs {
         first.map_or_else(String::new, |uri| uri.as_str().to_owned())
     }
 
-    pub(super) fn into_params(self) -> LoginParams {
+    pub(super) fn into_params(self, lms: Lms) -> LoginParams {
         let usual = LoginParams::default();
         LoginParams {
             redirect_uris: match self.redirect_uris.is_empty() {
@@ -74,10 +74,11 @@ impl LoginArgs {
             require_pkce: self.require_pkce,
             issuer: self.issuer,
             code_lifetime: usual.code_lifetime,
-            refresh_tokens: match self.refresh_tokens {
-                Refreshing::Rotate => RefreshTokens::Rotating,
-                Refreshing::Keep => RefreshTokens::Reusable,
-                Refreshing::None => RefreshTokens::Absent,
+            refresh_tokens: match (self.refresh_tokens, lms) {
+                // The answer that LTIAAS documents has no new one.
+                (Some(Refreshing::Keep), _) | (None, Lms::Ltiaas) => RefreshTokens::Reusable,
+                (Some(Refreshing::None), _) => RefreshTokens::Absent,
+                (Some(Refreshing::Rotate) | None, _) => RefreshTokens::Rotating,
             },
             reuse_grace: self.reuse_grace,
             reuse_revokes: self.on_reuse == OnReuse::Revoke,

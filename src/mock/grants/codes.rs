@@ -22,7 +22,8 @@ const MAX: usize = 1_000;
 pub(in super::super) struct Asked {
     /// As registered.
     pub(in super::super) redirect_uri: String,
-    pub(in super::super) state: String,
+    /// Echoed, if it was sent.
+    pub(in super::super) state: Option<String>,
     /// By S256 (RFC 7636 section 4.2).
     pub(in super::super) challenge: Option<String>,
     pub(in super::super) scopes: ScopeSet,
@@ -212,7 +213,7 @@ mod tests {
     fn asked(challenge: Option<&str>) -> Asked {
         Asked {
             redirect_uri: CALLBACK.to_owned(),
-            state: "s".to_owned(),
+            state: Some("s".to_owned()),
             challenge: challenge.map(str::to_owned),
             scopes: ScopeSet::parse("a:b:c").unwrap(),
         }

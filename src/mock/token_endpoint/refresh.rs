@@ -14,7 +14,7 @@ use super::{
         refusal::Refusal,
         store::{State, Store},
     },
-    issue,
+    issue::{self, Minted},
 };
 use crate::clock::Moment;
 
@@ -26,17 +26,34 @@ pub(super) fn grant(
     let presented = form
         .get("refresh_token")
         .ok_or_else(|| Refusal::new("invalid_request", "refresh_token is missing"))?;
-    let now = state.clock.now();
-    // One lock for all of it: whatever becomes of the answer, the token is spent and its successor exists.
+    let scope = form.get("scope").map(String::as_str);
     let mut store = state.store();
-    let grant = judge(state, &mut store, presented, now)?;
+    let (minted, refresh_token) = exchange(state, &mut store, presented, scope, effect)?;
+    Ok(minted.into_answer(state, refresh_token, effect))
+}
+
+/// Turns a refresh token into an access token and, where they rotate, its successor. Under one lock: whatever becomes of the answer, the token
+/// is spent and its successor exists.
+///
+/// # Errors
+///
+/// It brings nothing.
+pub(in super::super) fn exchange(
+    state: &State,
+    store: &mut Store,
+    presented: &str,
+    scope: Option<&str>,
+    effect: &Effect,
+) -> Result<(Minted, Option<String>), Refusal> {
+    let now = state.clock.now();
+    let grant = judge(state, store, presented, now)?;
     let consent = store
         .grants
         .consent(grant)
         .cloned()
         .ok_or_else(|| Refusal::new("invalid_grant", "the grant is revoked"))?;
     // What was not agreed to needs a new consent. A request that is refused spends nothing.
-    let granted = match form.get("scope") {
+    let granted = match scope {
         None => consent.scopes,
         Some(asked) => issue::narrowed(
             asked,
@@ -47,12 +64,7 @@ pub(super) fn grant(
     let refresh_token = match state.login.refresh_tokens {
         RefreshTokens::Rotating => {
             store.grants.spend(presented, now);
-            Some(issue::refresh_token(
-                state,
-                &mut store,
-                grant,
-                Some(presented),
-            ))
+            Some(issue::refresh_token(state, store, grant, Some(presented)))
         }
         RefreshTokens::Reusable | RefreshTokens::Absent => None,
     };
@@ -60,8 +72,8 @@ pub(super) fn grant(
         user: consent.user,
         grant,
     };
-    let minted = issue::mint(state, &mut store, granted, Some(owner), effect)?;
-    Ok(minted.into_answer(state, refresh_token, effect))
+    let minted = issue::mint(state, store, granted, Some(owner), effect)?;
+    Ok((minted, refresh_token))
 }
 
 fn judge(
