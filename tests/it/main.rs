@@ -68,6 +68,9 @@ mod id_key;
 /// People log in.
 mod login;
 
+/// Refresh tokens that are good once: signals, lost answers, and processes that share a login.
+mod rotation;
+
 /// The life of a token against an authorization server that behaves badly.
 mod token_lifecycle;
 
