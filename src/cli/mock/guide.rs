@@ -65,9 +65,13 @@ impl Guide {
         };
         let origin = mock.origin();
         let control = Self::control(mock);
-        let login = mock
-            .authorize_url()
-            .map_or_else(String::new, |url| format!("People log in at {url}\n\n"));
+        let login = mock.authorize_url().map_or_else(String::new, |url| {
+            let begins = match self.lms {
+                SimulatedLms::Brightspace => "",
+                _ => "; `bursar login mock` begins there",
+            };
+            format!("People log in at {url}{begins}\n\n")
+        });
         format!(
             "A simulated {name} listens on {origin}. For bursar.toml:\n\
              \n\
