@@ -12,6 +12,7 @@
 
 mod ask;
 mod build;
+mod call;
 mod catalogue;
 mod denial;
 mod explain;
@@ -29,6 +30,8 @@ use http::{Method, uri::PathAndQuery};
 
 use crate::scope::ScopeSet;
 use build::Builder;
+pub use call::Form;
+use call::{Calls, Place};
 pub use catalogue::Catalogue;
 pub use denial::{Denial, Reason};
 use denial::{Refusal, Why};
@@ -45,6 +48,12 @@ pub use template::TemplateError;
 /// The longest `scope` parameter, in bytes, that is sent to Canvas, whose limit is 8,000 for a whole
 /// field line.
 pub const MAX_ASK: usize = 7500;
+
+/// Where functions are called by their names (Moodle), unless it lives in a directory.
+pub const FUNCTIONS_PATH: &str = call::SERVER;
+
+/// The methods by which they can be called.
+pub const FUNCTIONS_METHODS: [Method; 2] = call::METHODS;
 
 /// The label of what has no route.
 pub const UNMATCHED: &str = "_unmatched";
@@ -63,6 +72,8 @@ pub struct Policy {
     routes: Vec<Arc<Route>>,
     allow: Table,
     deny: Table,
+    /// Where functions are called by their names.
+    calls: Option<Calls>,
     /// Paths that only a route that names them opens, by the index into `sensitive_templates`.
     sensitive: Table,
     sensitive_templates: Vec<Template>,
@@ -89,6 +100,7 @@ pub struct Permit {
     target: PathAndQuery,
     mode: Mode,
     reported: Option<Box<Reported>>,
+    token_parameter: Option<&'static str>,
 }
 
 /// What report mode let through.
@@ -97,6 +109,13 @@ struct Reported {
     denial: Denial,
     /// No narrower set is known to be right.
     needed: Arc<ScopeSet>,
+}
+
+/// Where a call may name its function.
+#[derive(Clone, Copy)]
+struct Called<'a> {
+    query: &'a str,
+    form: Option<&'a Form>,
 }
 
 impl Policy {
@@ -115,16 +134,74 @@ impl Policy {
     ///
     /// A [`Denial`]: then nothing may leave.
     pub fn decide(&self, method: &Method, target: &PathAndQuery) -> Result<Permit, Denial> {
-        self.judge(method, target).map_err(Denial::from)
+        self.judge(method, target, None).map_err(Denial::from)
     }
 
-    fn judge(&self, method: &Method, target: &PathAndQuery) -> Result<Permit, Refusal<'_>> {
+    /// Whether it takes the request's form to decide: then [`decide_call`](Self::decide_call) does. Where functions are called by
+    /// their names, the form of a POST can name one.
+    #[must_use]
+    pub fn needs_form(&self, method: &Method, target: &PathAndQuery) -> bool {
+        let is_server = || {
+            CanonicalPath::parse(target.path(), self.catalogue.server())
+                .is_ok_and(|path| call::place(&path) == Place::Server)
+        };
+        self.calls.is_some() && *method == Method::POST && is_server()
+    }
+
+    /// Whether the form is worth reading: nothing that it could say makes up for what is wrong already.
+    ///
+    /// # Errors
+    ///
+    /// A [`Denial`]: then nothing may leave.
+    pub fn precheck_call(&self, method: &Method, target: &PathAndQuery) -> Result<(), Denial> {
+        match self.judge(method, target, None) {
+            Err(refusal) if !matches!(refusal.why, Why::Unnamed) => Err(refusal.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the form of such a request.
+    ///
+    /// # Errors
+    ///
+    /// A [`Denial`]: it has more than one reading.
+    pub fn read_form(&self, form: &[u8]) -> Result<Form, Denial> {
+        Form::read(form, self.removed).map_err(|problem| {
+            let why = Why::Query(problem);
+            Refusal { route: None, why }.into()
+        })
+    }
+
+    /// Decides as [`decide`](Self::decide) does, about a request with a form that is known.
+    ///
+    /// # Errors
+    ///
+    /// A [`Denial`]: then nothing may leave.
+    pub fn decide_call(
+        &self,
+        method: &Method,
+        target: &PathAndQuery,
+        form: &Form,
+    ) -> Result<Permit, Denial> {
+        self.judge(method, target, Some(form)).map_err(Denial::from)
+    }
+
+    fn judge(
+        &self,
+        method: &Method,
+        target: &PathAndQuery,
+        form: Option<&Form>,
+    ) -> Result<Permit, Refusal<'_>> {
         let (path, query) = match target.as_str().split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (target.as_str(), None),
         };
         let mut lifted = None;
-        let route = match self.route(method, path) {
+        let called = Called {
+            query: query.unwrap_or_default(),
+            form,
+        };
+        let route = match self.route(method, path, called) {
             Ok(route) => route,
             Err(refusal) => {
                 lifted = Some(self.lift(refusal)?);
@@ -135,9 +212,13 @@ impl Policy {
             route: Some(route),
             why,
         };
+        let fetches_file = self.is_of_files(path);
+        let removed = match fetches_file {
+            true => self.removed.and(Parameters::named(&[call::FILE_TOKEN])),
+            false => self.removed,
+        };
         let target = match query {
-            Some(query) => self
-                .screen_query(route, target, path, query)
+            Some(query) => screen_query(route, target, path, query, removed)
                 .map_err(|problem| refuse(Why::Query(problem)))?,
             None => target.clone(),
         };
@@ -149,6 +230,7 @@ impl Policy {
             target,
             mode: self.mode,
             reported: lifted.map(|refusal| self.report(refusal, route)),
+            token_parameter: fetches_file.then_some(call::FILE_TOKEN),
         })
     }
 
@@ -174,7 +256,12 @@ impl Policy {
         })
     }
 
-    fn route(&self, method: &Method, path: &str) -> Result<&Arc<Route>, Refusal<'_>> {
+    fn route(
+        &self,
+        method: &Method,
+        path: &str,
+        called: Called<'_>,
+    ) -> Result<&Arc<Route>, Refusal<'_>> {
         let refuse = |route, why| Refusal { route, why };
         let path = CanonicalPath::parse(path, self.catalogue.server())
             .map_err(|problem| refuse(None, Why::Path(problem)))?;
@@ -190,6 +277,13 @@ impl Policy {
         if let Some(denied) = find_any(&self.deny) {
             return Err(refuse(self.routes.get(denied), Why::DenyRoute));
         }
+        let place = match &self.calls {
+            None => Place::Other,
+            Some(calls) => match call::place(&path) {
+                Place::Server => return self.function(calls, method, path.reading(), called),
+                place => place,
+            },
+        };
         let route = match self.allow.find(method, path.reading()) {
             Found::Route(number) => self.routes.get(number),
             Found::OtherMethod => None,
@@ -200,6 +294,13 @@ impl Policy {
         {
             return Err(refuse(None, Why::Sensitive));
         }
+        let is_spelt_out = |route: &Arc<Route>| {
+            let template = route.parsed.as_ref();
+            template.is_some_and(Template::is_literal)
+        };
+        if place == Place::Guarded && !route.is_some_and(is_spelt_out) {
+            return Err(refuse(None, Why::Sensitive));
+        }
         if other_reading.is_some() && !route.is_some_and(|route| route.encoded_slash) {
             return Err(refuse(route, Why::EncodedSlash));
         }
@@ -207,6 +308,38 @@ impl Policy {
             methods if methods.is_empty() => refuse(None, Why::NoRoute),
             methods => refuse(None, Why::Method(methods)),
         })
+    }
+
+    /// The route of a call: its function decides, and the path alone opens nothing.
+    fn function(
+        &self,
+        calls: &Calls,
+        method: &Method,
+        path: &str,
+        called: Called<'_>,
+    ) -> Result<&Arc<Route>, Refusal<'_>> {
+        let refuse = |route, why| Refusal { route, why };
+        let function = call::function(called.query, called.form)
+            .map_err(|problem| refuse(None, Why::Query(problem)))?;
+        let Some(function) = function else {
+            let why = match calls.opens(method, path) {
+                true => Why::Unnamed,
+                false => Why::NoFunction,
+            };
+            return Err(refuse(None, why));
+        };
+        if let Some(denied) = calls.denied(&function) {
+            return Err(refuse(self.routes.get(denied), Why::DenyRoute));
+        }
+        let route = match calls.find(method, path, &function) {
+            Found::Route(number) => self.routes.get(number),
+            Found::OtherMethod => {
+                let methods = calls.methods(path, &function);
+                return Err(refuse(None, Why::Method(methods)));
+            }
+            Found::Nothing => None,
+        };
+        route.ok_or_else(|| refuse(None, Why::NoFunction))
     }
 
     /// What no template knows for any method may still belong to the LMS's API.
@@ -226,25 +359,12 @@ impl Policy {
             .is_some_and(|(own, sensitive)| own.names(sensitive))
     }
 
-    /// The target with the parameters cut out that are not the application's to send.
-    fn screen_query(
-        &self,
-        route: &Route,
-        target: &PathAndQuery,
-        path: &str,
-        query: &str,
-    ) -> Result<PathAndQuery, QueryProblem> {
-        match query::check(query, self.removed, route.query_allow)? {
-            None => Ok(target.clone()),
-            Some(rest) => {
-                let rest = if rest.is_empty() {
-                    path.to_owned()
-                } else {
-                    format!("{path}?{rest}")
-                };
-                rest.try_into().map_err(|_| QueryProblem::RawByte)
-            }
-        }
+    fn is_of_files(&self, path: &str) -> bool {
+        let is_of_files = || {
+            CanonicalPath::parse(path, self.catalogue.server())
+                .is_ok_and(|path| call::place(&path) == Place::Files)
+        };
+        self.calls.is_some() && is_of_files()
     }
 
     /// What becomes of requests that it does not allow.
@@ -300,6 +420,27 @@ impl Policy {
     }
 }
 
+/// The target with the parameters cut out that are not the application's to send.
+fn screen_query(
+    route: &Route,
+    target: &PathAndQuery,
+    path: &str,
+    query: &str,
+    removed: Parameters,
+) -> Result<PathAndQuery, QueryProblem> {
+    match query::check(query, removed, route.query_allow)? {
+        None => Ok(target.clone()),
+        Some(rest) => {
+            let rest = if rest.is_empty() {
+                path.to_owned()
+            } else {
+                format!("{path}?{rest}")
+            };
+            rest.try_into().map_err(|_| QueryProblem::RawByte)
+        }
+    }
+}
+
 impl Permit {
     /// The route that allows it.
     #[must_use]
@@ -311,6 +452,12 @@ impl Permit {
     #[must_use]
     pub fn target(&self) -> &PathAndQuery {
         &self.target
+    }
+
+    /// The name of the parameter that a token goes into, where it is not the usual one.
+    #[must_use]
+    pub const fn token_parameter(&self) -> Option<&'static str> {
+        self.token_parameter
     }
 
     /// What enforcing would have said, where report mode lets the request through.

@@ -4,13 +4,13 @@
 //! 2. `handler` is the whole life of one request: one function, top to bottom.
 //! 3. `screen` refuses what is not plain, unambiguous HTTP from a program.
 //!    `caller` asks for the caller key, where there is one.
-//! 4. `hosts` chooses the upstream; its [`policy`](crate::policy) decides.
+//! 4. `hosts` chooses the upstream; its [`policy`](crate::policy) decides. `call` reads the form for it, where that names what is called.
 //! 5. `body` reads what fits into memory, so that it can be checked, and sent again.
 //! 6. The upstream's [`token::Broker`](crate::token::Broker) gives a token for the permit.
 //! 7. `pace` holds GETs back while the LMS asks for fewer requests, where that is wanted; `quota` reads from an answer whether it does.
 //! 8. `headers` keeps fields that are not the LMS's business from it, and the LMS's from the application.
 //! 9. `inject` is the only place where a credential meets a request.
-//! 10. [`upstream`] sends it; `unauthorized` reads from a refusal whether the token is dead.
+//! 10. [`upstream`] sends it; `unauthorized` reads from a refusal whether the token is dead, `moodle` from an answer that looks like none.
 //! 11. `reject` is the one table of responses that bursar makes itself.
 //! 12. `tunnel` carries what follows a 101, where `upgrade` and the route allow one.
 //! 13. `record` writes metrics and the log line when the last byte has gone, or the application has.
@@ -20,6 +20,7 @@
 
 mod arriving;
 mod body;
+mod call;
 mod caller;
 mod connection;
 mod contain;
@@ -31,6 +32,7 @@ mod in_flight;
 pub mod inject;
 pub mod listener;
 pub mod metrics;
+mod moodle;
 mod observed;
 pub mod pace;
 mod preface;

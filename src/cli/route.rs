@@ -196,6 +196,7 @@ mod tests {
             catalogue: Catalogue::Brightspace,
             cut_out: Vec::new(),
             allowlist: ScopeSet::parse("users:*:read").unwrap(),
+            calls_functions: false,
             routes: Vec::new(),
         })
         .unwrap();

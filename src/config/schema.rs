@@ -322,6 +322,9 @@ keys! {
     "upstreams.*.routes[].methods": Methods;
     /// A whole path of the LMS. {name} is one segment, {*rest} at the end the tail.
     "upstreams.*.routes[].path": Text;
+    /// Of Moodle (profile "moodle"), in place of a path: the functions (`wsfunction`) that may be called. `methods` are then GET and
+    /// POST, and `path` is /webservice/rest/server.php, unless they are set.
+    "upstreams.*.routes[].functions": Vec<String>;
     /// What it needs: all of these. [] says that it needs none.
     "upstreams.*.routes[].scopes": Scopes;
     /// In place of `scopes`: one of these is enough.

@@ -460,8 +460,6 @@ fn keys_of_later_versions_are_unknown() {
         );
         assert_eq!(problem(&text).code(), ProblemCode::UnknownKey, "{key}");
     }
-    let text = SOUND.replace("path = \"/one\"", "path = \"/one\"\nfunctions = []");
-    assert_eq!(problem(&text).key(), "upstreams.lms.routes[0].functions");
     assert_eq!(
         problem(&format!("[state]\nurl = \"rediss://x\"\n{SOUND}")).key(),
         "state.url"
@@ -567,12 +565,6 @@ fn single_faults_have_their_code_and_their_key() {
         "auth_method = \"federated\"",
         "BUR1012",
         "credentials.lms.auth_method",
-    );
-    expect(
-        method,
-        &format!("{method}\nprofile = \"moodle\""),
-        "BUR1012",
-        "credentials.lms.profile",
     );
     let path = "path = \"/one\"";
     expect(
@@ -799,4 +791,44 @@ fn credentials_and_upstreams_keep_the_order_of_the_file() {
         .map(|credential| credential.name.to_string())
         .collect();
     assert_eq!(names, ["lms", "a"]);
+}
+
+#[test]
+fn a_route_of_moodle_names_functions_and_needs_no_path() {
+    let moodle = |route: &str| {
+        format!(
+            "[credentials.moodle]\nprofile = \"moodle\"\ntoken = \"abc\"\n\
+             [credentials.other]\ngrant = \"static\"\ntoken = \"def\"\n\
+             [upstreams.moodle]\nbase_url = \"https://moodle.example\"\ncredential = \"moodle\"\n\
+             [[upstreams.moodle.routes]]\nname = \"f\"\nscopes = []\n{route}\n"
+        )
+    };
+    let loaded = sound(&moodle("functions = [\"core_get\"]"), &[]);
+    let upstream = &loaded.config.upstreams[0];
+    assert!(upstream.policy.calls_functions);
+    let route = &upstream.policy.routes[0];
+    assert_eq!(route.path, "/webservice/rest/server.php");
+    assert_eq!(route.methods, ["GET", "POST"]);
+    assert!(matches!(
+        &upstream.tokens.credential.source,
+        Source::Static(Injection::Parameter {
+            name: "wstoken",
+            ..
+        })
+    ));
+    for (route, key) in [
+        ("functions = []", "functions"),
+        ("functions = [\"core get\"]", "functions"),
+        ("functions = [\"f\"]\npath = \"/x\"", "functions"),
+        ("functions = [\"f\"]\nmethods = [\"PUT\"]", "functions"),
+        ("functions = [\"f\"]\ncredential = \"other\"", "credential"),
+    ] {
+        let problem = problem(&moodle(route));
+        let place = format!("upstreams.moodle.routes[0].{key}");
+        assert_eq!(problem.key(), place, "{route}");
+    }
+    let path = "path = \"/one\"";
+    assert!(SOUND.contains(path));
+    let elsewhere = problem(&SOUND.replace(path, "functions = [\"f\"]"));
+    assert_eq!(elsewhere.key(), "upstreams.lms.routes[0].functions");
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, slice, sync::Arc};
 use super::{
     Policy, UNMATCHED,
     ask::{self, RouteAsks},
+    call::{self, Calls},
     catalogue::{Catalogue, Entry},
     query::Parameters,
     requirement::Requirement,
@@ -28,6 +29,7 @@ pub(super) struct Builder<'a> {
     labels: Vec<Arc<str>>,
     allow: Table,
     deny: Table,
+    calls: Option<Calls>,
     problems: Vec<PolicyProblem>,
 }
 
@@ -45,7 +47,12 @@ impl<'a> Builder<'a> {
         Self {
             mode: spec.mode,
             catalogue,
-            cut_out: Parameters::named(&spec.cut_out).and(catalogue.credential_parameters()),
+            cut_out: Parameters::named(&spec.cut_out)
+                .and(catalogue.credential_parameters())
+                .and(match spec.calls_functions {
+                    true => Parameters::named(&[call::TOKEN]),
+                    false => Parameters::default(),
+                }),
             allowlist: &spec.allowlist,
             routes: Vec::new(),
             replaced: BTreeSet::new(),
@@ -53,6 +60,7 @@ impl<'a> Builder<'a> {
             labels: Vec::new(),
             allow: Table::new(catalogue.matching()),
             deny: Table::new(catalogue.matching_to_deny()),
+            calls: spec.calls_functions.then(Calls::default),
             problems: Vec::new(),
         }
     }
@@ -92,6 +100,7 @@ impl<'a> Builder<'a> {
             ask: Arc::new(ask),
             route_credentials: self.asks.finish(),
             removed: self.cut_out,
+            calls: self.calls,
             routes: self.routes,
             allow: self.allow,
             deny: self.deny,
@@ -112,6 +121,7 @@ impl<'a> Builder<'a> {
             return Err(PolicyProblemKind::NoAlternative);
         }
         let template = Template::explicit(&spec.path).map_err(PolicyProblemKind::Template)?;
+        self.check_functions(spec)?;
         let number = self.routes.len();
         let mut route = self.route(Draft {
             label: Arc::clone(&spec.name),
@@ -128,12 +138,56 @@ impl<'a> Builder<'a> {
         self.asks.add(&route, self.catalogue, self.mode);
         self.routes.push(Arc::new(route));
 
+        if !spec.functions.is_empty() {
+            return self.add_functions(spec, number);
+        }
         if spec.deny {
             // One that matches is as good as another.
             self.deny.insert(&template, &spec.methods, number);
             return Ok(());
         }
         let taken_by = self.allow.insert(&template, &spec.methods, number);
+        match taken_by.and_then(|other| self.routes.get(other)) {
+            Some(other) => Err(PolicyProblemKind::Ambiguous {
+                other: Arc::clone(&other.label),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_functions(&self, spec: &RouteSpec) -> Result<(), PolicyProblemKind> {
+        if spec.functions.is_empty() {
+            return Ok(());
+        }
+        if self.calls.is_none() {
+            return Err(PolicyProblemKind::NoFunctions);
+        }
+        if !call::is_server(&spec.path) {
+            return Err(PolicyProblemKind::FunctionsPath);
+        }
+        if !spec.methods.iter().all(|own| call::METHODS.contains(own)) {
+            return Err(PolicyProblemKind::FunctionsMethod);
+        }
+        match spec.functions.iter().find(|name| !call::is_name(name)) {
+            Some(name) => Err(PolicyProblemKind::FunctionName(name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn add_functions(&mut self, spec: &RouteSpec, number: usize) -> Result<(), PolicyProblemKind> {
+        let Some(calls) = &mut self.calls else {
+            return Err(PolicyProblemKind::NoFunctions);
+        };
+        let mut taken_by = None;
+        for function in &spec.functions {
+            if spec.deny {
+                calls.deny(function, number);
+            } else {
+                let other = calls.allow(function, &spec.path, &spec.methods, number);
+                // Named twice by one route, it is still one.
+                taken_by = taken_by.or_else(|| other.filter(|other| *other != number));
+            }
+        }
         match taken_by.and_then(|other| self.routes.get(other)) {
             Some(other) => Err(PolicyProblemKind::Ambiguous {
                 other: Arc::clone(&other.label),

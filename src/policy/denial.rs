@@ -95,7 +95,12 @@ impl Refusal<'_> {
     /// more than the allowlist.
     pub(super) const fn is_relaxed_by_report(&self) -> bool {
         match self.why {
-            Why::NoRoute | Why::Method(_) | Why::NotAllowed(_) | Why::NotGranted(_) => true,
+            Why::NoRoute
+            | Why::NoFunction
+            | Why::Unnamed
+            | Why::Method(_)
+            | Why::NotAllowed(_)
+            | Why::NotGranted(_) => true,
             Why::Path(_) | Why::EncodedSlash | Why::DenyRoute | Why::Sensitive | Why::Query(_) => {
                 false
             }
@@ -110,6 +115,10 @@ pub(super) enum Why {
     DenyRoute,
     Sensitive,
     NoRoute,
+    /// No route takes the function that is called.
+    NoFunction,
+    /// No function is called, and there are routes for some.
+    Unnamed,
     /// With the methods that the path has routes for.
     Method(Vec<Method>),
     Query(QueryProblem),
@@ -124,7 +133,7 @@ impl From<Refusal<'_>> for Denial {
         let (code, reason) = match why {
             Why::Path(_) | Why::EncodedSlash => (Code::PathAmbiguous, Reason::Path),
             Why::DenyRoute | Why::Sensitive => (Code::RouteDenied, Reason::Deny),
-            Why::NoRoute => (Code::RouteDenied, Reason::NoRoute),
+            Why::NoRoute | Why::NoFunction | Why::Unnamed => (Code::RouteDenied, Reason::NoRoute),
             Why::Method(_) => (Code::RouteDenied, Reason::Method),
             Why::Query(_) => (Code::QueryParameterDenied, Reason::Query),
             Why::NotAllowed(_) | Why::NotGranted(_) => (Code::InsufficientScope, Reason::Scope),
@@ -159,6 +168,13 @@ fn detail(route: Option<&Arc<Route>>, why: &Why) -> String {
         ),
         Why::NoRoute => String::from(
             "No route matches the path; if the application is meant to use it, add a route for it.",
+        ),
+        Why::NoFunction => String::from(
+            "No route takes the function (wsfunction) that is called; if the application is meant to call it, add it to the \
+             functions of a route.",
+        ),
+        Why::Unnamed => String::from(
+            "The call names no function; wsfunction, in the query or in a form that is posted, says which one it is.",
         ),
         Why::Method(methods) => {
             let methods: Vec<_> = methods.iter().map(Method::as_str).collect();

@@ -33,7 +33,7 @@ impl Policy {
     /// Decides as [`decide`](Self::decide) does, and tells why.
     #[must_use]
     pub fn explain(&self, method: &Method, target: &PathAndQuery) -> Explanation {
-        let judgement = self.judge(method, target);
+        let judgement = self.judge(method, target, None);
         let route = match &judgement {
             Ok(permit) => Some(&permit.route).filter(|route| route.origin != Origin::Unmatched),
             Err(refusal) => refusal.route,

@@ -21,19 +21,22 @@ const DENIED: [&str; 9] = [
     "as_user_id",
 ];
 
-/// A set of the denied parameters.
+/// No business of bursar's, except where it stands for a credential: then it is [removed](check).
+const HARMLESS: [&str; 1] = ["token"];
+
+/// A set of the denied parameters, and of those that are harmless elsewhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters(u16);
 
 impl Parameters {
-    /// Those of the names that are denied parameters at all.
+    /// Those of the names that are known at all.
     pub(super) fn named<T: AsRef<str>>(names: &[T]) -> Self {
         let is_named = |denied: &str| {
             names
                 .iter()
                 .any(|name| name.as_ref().eq_ignore_ascii_case(denied))
         };
-        let bits = (0..).zip(DENIED).filter(|(_, denied)| is_named(denied));
+        let bits = (0..).zip(known()).filter(|(_, denied)| is_named(denied));
         Self(bits.map(|(bit, _)| 1 << bit).sum())
     }
 
@@ -60,6 +63,17 @@ pub(super) enum QueryProblem {
     Undecodable,
     #[error("The query holds a byte that must be percent-encoded.")]
     RawByte,
+    /// The server would call one of them; which one hangs on its rules.
+    #[error(
+        "The request names a function (wsfunction) more than once; name it once, in the query or in the form."
+    )]
+    SeveralFunctions,
+    /// An array, another case, or no name at all.
+    #[error(
+        "The function (wsfunction) is written in a way that servers read differently; write wsfunction=NAME, of letters, \
+         digits and underscores."
+    )]
+    OddFunction,
 }
 
 /// Checks a query against what the route allows; `removed` are cut out of it beforehand.
@@ -79,48 +93,103 @@ pub(super) fn check(
             Some((parameter, _)) if removed.contains(parameter) => removes_any = true,
             found => {
                 refuse(found, allowed)?;
-                // Some servers take `;` for `&`. Nothing is cut out there: others take it for a part of
-                // the value.
-                for part in part.split(';').filter(|_| part.contains(';')) {
+                for part in further(part) {
                     refuse(denied(part)?, allowed)?;
                 }
             }
         }
     }
-    if !removes_any {
-        return Ok(None);
+    match removes_any {
+        true => without(query, removed).map(Some),
+        false => Ok(None),
     }
+}
+
+/// A form without `removed`, if it holds any. Whatever else is in it is its function's business.
+pub(super) fn cut(form: &str, removed: Parameters) -> Result<Option<String>, QueryProblem> {
+    let mut removes_any = false;
+    for part in form.split('&') {
+        match denied(part)? {
+            Some((parameter, _)) if removed.contains(parameter) => removes_any = true,
+            _ => {
+                for part in further(part) {
+                    refuse_any(denied(part)?, removed)?;
+                }
+            }
+        }
+    }
+    match removes_any {
+        true => without(form, removed).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// What servers see in a part that take `;` for `&`. Nothing is cut out there: others take it for a part of the value.
+fn further(part: &str) -> impl Iterator<Item = &str> {
+    part.split(';').filter(|_| part.contains(';'))
+}
+
+fn without(text: &str, removed: Parameters) -> Result<String, QueryProblem> {
     let mut kept = Vec::new();
-    for part in query.split('&') {
+    for part in text.split('&') {
         if !denied(part)?.is_some_and(|(parameter, _)| removed.contains(parameter)) {
             kept.push(part);
         }
     }
-    Ok(Some(kept.join("&")))
+    Ok(kept.join("&"))
 }
 
-fn refuse(found: Option<(usize, &'static str)>, allowed: Parameters) -> Result<(), QueryProblem> {
+fn refuse_any(
+    found: Option<(usize, &'static str)>,
+    refused: Parameters,
+) -> Result<(), QueryProblem> {
     match found {
-        Some((parameter, name)) if !allowed.contains(parameter) => Err(QueryProblem::Denied(name)),
+        Some((parameter, name)) if refused.contains(parameter) => Err(QueryProblem::Denied(name)),
         _ => Ok(()),
     }
 }
 
-/// The denied parameter that `name=value` sets, with its number.
+fn known() -> impl Iterator<Item = &'static str> {
+    DENIED.into_iter().chain(HARMLESS)
+}
+
+fn refuse(found: Option<(usize, &'static str)>, allowed: Parameters) -> Result<(), QueryProblem> {
+    match found {
+        Some((parameter, name)) if parameter < DENIED.len() && !allowed.contains(parameter) => {
+            Err(QueryProblem::Denied(name))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The known parameter that `name=value` sets, with its number.
 fn denied(part: &str) -> Result<Option<(usize, &'static str)>, QueryProblem> {
-    let name = part.split_once('=').map_or(part, |(name, _)| name);
-    let name = decode(name)?;
-    let name = name.trim_start_matches(|c: char| c.is_whitespace() || c == '[' || c == ']');
-    let name = name.split(['[', ']']).next().unwrap_or_default();
-    Ok(DENIED
-        .into_iter()
+    let name = name_of(part)?;
+    let name = stem(&name);
+    Ok(known()
         .enumerate()
         .find(|(_, denied)| is_same_folded(name, denied)))
 }
 
-/// Decodes a name once. A bad escape (`%u0061` is a letter to ASP.NET), a control character or what is
+/// Whether `name=value` sets the parameter `name`, which is in lower case, or what a server may take for it.
+pub(super) fn is_named(part: &str, name: &str) -> Result<bool, QueryProblem> {
+    let own = name_of(part)?;
+    Ok(is_same_folded(stem(&own), name))
+}
+
+fn name_of(part: &str) -> Result<Cow<'_, str>, QueryProblem> {
+    decode(part.split_once('=').map_or(part, |(name, _)| name))
+}
+
+/// `a` of `a[]` and of `[a]`.
+fn stem(name: &str) -> &str {
+    let name = name.trim_start_matches(|c: char| c.is_whitespace() || c == '[' || c == ']');
+    name.split(['[', ']']).next().unwrap_or_default()
+}
+
+/// Decodes a name (or a value that is a name) once. A bad escape (`%u0061` is a letter to ASP.NET), a control character or what is
 /// not UTF-8 would leave it to the server what the name is.
-fn decode(name: &str) -> Result<Cow<'_, str>, QueryProblem> {
+pub(super) fn decode(name: &str) -> Result<Cow<'_, str>, QueryProblem> {
     if !name.contains(['%', '+']) {
         return Ok(Cow::Borrowed(name));
     }

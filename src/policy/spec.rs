@@ -40,6 +40,9 @@ pub struct PolicySpec {
     pub cut_out: Vec<&'static str>,
     /// The allowlist.
     pub allowlist: ScopeSet,
+    /// Whether functions are called there by their names (Moodle), so that routes can have
+    /// [`functions`](RouteSpec::functions).
+    pub calls_functions: bool,
     /// The explicit routes, in the order of the file.
     pub routes: Vec<RouteSpec>,
 }
@@ -58,6 +61,9 @@ pub struct RouteSpec {
     /// without, either is. A `deny` route matches generously under every catalogue: in any
     /// case, with and without the slash.
     pub path: String,
+    /// Of a route for calls: the functions (`wsfunction`). Empty: the route is one of a path. The path of a route for calls is
+    /// Moodle's `/webservice/rest/server.php`, behind the directory it lives in; a `deny` route refuses its functions everywhere.
+    pub functions: Vec<String>,
     /// What the route needs.
     pub requirement: Requirement,
     /// Refuse, whatever the scopes.
@@ -96,6 +102,18 @@ pub enum PolicyProblemKind {
     /// An empty [`Requirement::Any`]: nothing could ever meet it.
     #[error("any_scope is empty, so no scope would do; write scopes = [] if the route needs none")]
     NoAlternative,
+    /// A route with functions that is none of Moodle's.
+    #[error("functions are called on an upstream whose credential has the profile moodle")]
+    NoFunctions,
+    /// Its path is not where functions are called.
+    #[error("functions are called at {server} (behind the directory that Moodle lives in), and nowhere else", server = super::call::SERVER)]
+    FunctionsPath,
+    /// Moodle could not take the call for one.
+    #[error("functions are called with GET and POST only")]
+    FunctionsMethod,
+    /// No function could be called that.
+    #[error("{0:?} is no name of a function: letters, digits and underscores")]
+    FunctionName(String),
     /// Two explicit routes match the same request and neither is more specific.
     #[error(
         "ambiguous with route {other:?}: both match the same requests and neither is more specific"

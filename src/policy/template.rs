@@ -148,6 +148,12 @@ impl Template {
             })
     }
 
+    /// Whether it stands for one path alone.
+    pub(super) fn is_literal(&self) -> bool {
+        let is_literal = |segment: &Segment| matches!(segment, Segment::Literal(_));
+        self.segments.iter().all(is_literal)
+    }
+
     /// Whether this template names what `other` stands for: it is nowhere wider.
     pub(super) fn names(&self, other: &Self) -> bool {
         let mut own = self.segments.iter();

@@ -5,6 +5,7 @@ use crate::{code::Code, scope::Scope};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
+mod calls;
 mod credentials;
 mod report;
 
@@ -29,6 +30,7 @@ fn route(name: &str, request: &str) -> RouteSpec {
         methods: methods.map(|method| method.parse().unwrap()).collect(),
         path: path.into(),
         requirement: Requirement::All(ScopeSet::default()),
+        functions: Vec::new(),
         deny: false,
         max_body: None,
         encoded_slash: false,
@@ -71,6 +73,7 @@ fn build_in(
         catalogue,
         cut_out: Vec::new(),
         allowlist: scopes(allowlist),
+        calls_functions: false,
         routes,
     })
 }

@@ -4,6 +4,7 @@
 use std::{error::Error, io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -12,6 +13,12 @@ use super::upstream::BodyFault;
 
 /// Up to this many bytes a body is read and checked as a whole, and can be sent again.
 pub(super) const READ_AHEAD: usize = 64 * 1024;
+
+/// What Content-Length says.
+pub(super) fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
+}
 
 /// A request's body, as far as it has been read.
 #[derive(Debug)]
@@ -35,7 +42,25 @@ pub(super) enum Upload<B> {
 ///
 /// How the application broke it.
 pub(super) async fn read_ahead<B>(
+    body: B,
+    limit: Option<u64>,
+    idle: Duration,
+) -> Result<Upload<B>, BodyFault>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Error + 'static,
+{
+    read_up_to(body, READ_AHEAD, limit, idle).await
+}
+
+/// The same up to `ahead` bytes.
+///
+/// # Errors
+///
+/// How the application broke it.
+pub(super) async fn read_up_to<B>(
     mut body: B,
+    ahead: usize,
     limit: Option<u64>,
     idle: Duration,
 ) -> Result<Upload<B>, BodyFault>
@@ -56,7 +81,7 @@ where
         if limit.is_some_and(|limit| start.len() as u64 > limit) {
             return Err(BodyFault::TooLarge);
         }
-        if start.len() > READ_AHEAD {
+        if start.len() > ahead {
             let prefix = start.join();
             return Ok(Upload::Flowing { prefix, rest: body });
         }

@@ -5,15 +5,14 @@ mod exchange;
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, Method, Request, Version, header::CONTENT_LENGTH, request::Parts, uri::PathAndQuery,
-};
+use http::{HeaderMap, Method, Request, Version, request::Parts, uri::PathAndQuery};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::{
     arriving::Arriving,
     body::{self, READ_AHEAD, Upload},
+    call::{self, Call},
     caller,
     connection::Answered,
     contain::contain,
@@ -112,7 +111,19 @@ async fn forward<'a>(
     record.chose_upstream(index);
 
     let target = head.uri.path_and_query().ok_or_else(no_target)?;
-    let permit = decide(&upstream.policy, &head.method, target, record)?;
+    let policy = &upstream.policy;
+    let (permit, call) = match policy.needs_form(&head.method, target) {
+        false => (decide(policy, &head.method, target, record)?, None),
+        true => {
+            let (method, headers) = (&head.method, &mut head.headers);
+            // Rare, and too large to make room for in every request.
+            let deciding = Box::pin(call::decide(
+                lane, method, target, headers, incoming, record,
+            ));
+            let (permit, call) = deciding.await?;
+            (permit, Some(call))
+        }
+    };
     record.permitted(&permit);
 
     let switches = upgrade::is_asked(&head.headers);
@@ -120,7 +131,14 @@ async fn forward<'a>(
         upgrade::check(&head, incoming.is_some(), permit.route())?;
     }
     check_announced_length(&head.headers, permit.route())?;
-    let upload = read_body(incoming, permit.route(), lane, record).await?;
+    let form = call.as_ref().and_then(Call::form).cloned();
+    let upload = match call {
+        None => read_body(incoming, permit.route(), lane, record).await?,
+        Some(call) => {
+            call.check_size(permit.route())?;
+            call.into_upload()
+        }
+    };
     check_method_override(&head, &upload, lane, &permit)?;
 
     let broker = &*upstream.tokens_for(&permit).ok_or_else(no_tokens)?.broker;
@@ -140,6 +158,7 @@ async fn forward<'a>(
         claim: &claim,
         record,
         clock: &*worker.proxy.clock,
+        form,
     };
     let answer = exchange.send(outgoing, upload, token).await;
     if let Some(turn) = turn {
@@ -168,18 +187,14 @@ fn decide(
     target: &PathAndQuery,
     record: &mut Record,
 ) -> Result<Permit, Rejection> {
-    policy.decide(method, target).map_err(|denial| {
-        record.denied(&denial);
-        denial.into()
-    })
+    policy
+        .decide(method, target)
+        .map_err(|denial| record.denial(denial))
 }
 
 /// A body that says itself that it is too large is refused before a byte of it is read.
 fn check_announced_length(headers: &HeaderMap, route: &Route) -> Result<(), Rejection> {
-    let announced: Option<u64> = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    match (announced, route.max_body) {
+    match (body::announced_length(headers), route.max_body) {
         (Some(length), Some(limit)) if length > limit => Err(Rejection::new(
             Code::BodyTooLarge,
             "The body is larger than the route allows.",

@@ -2,13 +2,16 @@
 
 use std::{borrow::Cow, fmt::Write};
 
+use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Uri,
     header::{AUTHORIZATION, CONTENT_LOCATION, LOCATION, REFERER},
     uri::PathAndQuery,
 };
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
+use zeroize::Zeroizing;
 
+use super::upstream::RequestBody;
 use crate::{
     clock::Moment,
     id_key::{signatures, without_signature},
@@ -27,11 +30,27 @@ pub(super) struct NotInjected;
 /// The target that a request was sent with, where it holds a signature.
 pub(super) type Signed = Option<PathAndQuery>;
 
+/// Where a credential can go.
+#[derive(Clone, Copy)]
+pub(super) struct Slot<'a> {
+    /// What the policy has permitted.
+    pub(super) target: &'a PathAndQuery,
+    /// The form of a call, which takes the token.
+    pub(super) form: Option<&'a Bytes>,
+    /// The name that a parameter has here, if it is not the usual one.
+    pub(super) parameter: Option<&'static str>,
+}
+
 /// Puts the token on. Comes last, before each attempt anew: every other `Authorization`, however many there were, is gone by then
-/// or replaced (RFC 6750 section 2; R09, R41), so that exactly one credential leaves. `target` is what the policy has permitted.
-pub(super) fn inject<B>(
-    request: &mut Request<B>,
-    target: &PathAndQuery,
+/// or replaced (RFC 6750 section 2; R09, R41), so that exactly one credential leaves.
+/// A parameter goes to the start of the form, so that it stays out of logs, or else to the end of the query.
+pub(super) fn inject(
+    request: &mut Request<RequestBody>,
+    Slot {
+        target,
+        form,
+        parameter,
+    }: Slot<'_>,
     token: &AccessToken,
     now: impl FnOnce() -> Moment,
 ) -> Result<Signed, NotInjected> {
@@ -40,8 +59,19 @@ pub(super) fn inject<B>(
             request.headers_mut().insert(AUTHORIZATION, field.clone());
         }
         Injection::Parameter { name, value } => {
-            let separator = if target.query().is_some() { '&' } else { '?' };
+            let name = parameter.unwrap_or(name);
             let value = utf8_percent_encode(value.expose_secret(), NON_ALPHANUMERIC);
+            if let Some(form) = form {
+                let mut with = BytesMut::new();
+                write!(with, "{name}={value}").map_err(|_| NotInjected)?;
+                if !form.is_empty() {
+                    with.extend_from_slice(b"&");
+                    with.extend_from_slice(form);
+                }
+                *request.body_mut() = RequestBody::buffered(with.freeze());
+                return Ok(None);
+            }
+            let separator = if target.query().is_some() { '&' } else { '?' };
             let mut with = target.as_str().to_owned();
             write!(with, "{separator}{name}={value}").map_err(|_| NotInjected)?;
             let with = PathAndQuery::try_from(with).map_err(|_| NotInjected)?;
@@ -67,7 +97,12 @@ pub(super) fn strip_reflections(
     signed: &Signed,
 ) -> usize {
     let Some(signed) = signed else {
-        return strip(headers, token.injection.secret());
+        let secret = token.injection.secret();
+        let encoded = match token.injection {
+            Injection::Parameter { .. } => strip(headers, &encoded(secret)),
+            _ => 0,
+        };
+        return encoded + strip(headers, secret);
     };
     for name in [LOCATION, CONTENT_LOCATION] {
         clean(headers, &name);
@@ -87,6 +122,12 @@ fn clean(headers: &mut HeaderMap, name: &HeaderName) {
     {
         headers.insert(name, url);
     }
+}
+
+/// As it was sent: a redirect may repeat it so.
+fn encoded(secret: &[u8]) -> Zeroizing<Vec<u8>> {
+    let encoded = percent_encode(secret, NON_ALPHANUMERIC);
+    Zeroizing::new(encoded.flat_map(str::bytes).collect())
 }
 
 fn strip(headers: &mut HeaderMap, secret: &[u8]) -> usize {
@@ -126,6 +167,18 @@ mod tests {
         boot: Duration::ZERO,
     };
 
+    fn at(target: &PathAndQuery) -> Slot<'_> {
+        Slot {
+            target,
+            form: None,
+            parameter: None,
+        }
+    }
+
+    fn request() -> Request<RequestBody> {
+        Request::new(RequestBody::buffered(Bytes::new()))
+    }
+
     fn signing() -> AccessToken {
         let app = Arc::new(IdKey::new("app".to_owned(), "app-key".into()));
         let user = IdKey::new("user".to_owned(), "user-key".into());
@@ -149,34 +202,86 @@ mod tests {
 
     #[test]
     fn the_token_replaces_every_authorization_there_is() {
-        let mut request = Request::new(());
+        let mut request = request();
         for other in ["Basic evil", "Bearer evil"] {
             let other = HeaderValue::from_static(other);
             request.headers_mut().append(AUTHORIZATION, other);
         }
         let target = PathAndQuery::from_static("/a?b=c");
-        inject(&mut request, &target, &token("Bearer good-token"), || NOW).unwrap();
+        inject(
+            &mut request,
+            at(&target),
+            &token("Bearer good-token"),
+            || NOW,
+        )
+        .unwrap();
         let sent: Vec<_> = request.headers().get_all(AUTHORIZATION).iter().collect();
         assert_eq!(sent, ["Bearer good-token"]);
     }
 
-    #[test]
-    fn a_parameter_goes_to_the_end_of_the_query_once_however_often_it_is_put_on() {
-        let token = AccessToken {
+    fn parameter() -> AccessToken {
+        AccessToken {
             injection: Injection::Parameter {
                 name: "wstoken",
                 value: "a&b=c".into(),
             },
             ..token("Bearer unused")
+        }
+    }
+
+    #[test]
+    fn a_parameter_goes_into_the_form_and_not_into_the_query_too() {
+        let target = PathAndQuery::from_static("/rest.php?x=1");
+        for (form, sent) in [
+            ("", "wstoken=a%26b%3Dc"),
+            ("y=2&z", "wstoken=a%26b%3Dc&y=2&z"),
+        ] {
+            let form = Bytes::from_static(form.as_bytes());
+            let mut request = request();
+            *request.uri_mut() = Uri::from(target.clone());
+            let with_form = Slot {
+                form: Some(&form),
+                ..at(&target)
+            };
+            inject(&mut request, with_form, &parameter(), || NOW).unwrap();
+            inject(&mut request, with_form, &parameter(), || NOW).unwrap();
+            assert_eq!(request.body().at_hand().unwrap(), sent);
+            assert_eq!(request.uri(), "/rest.php?x=1");
+        }
+    }
+
+    #[test]
+    fn a_parameter_has_the_name_that_the_place_wants() {
+        let target = PathAndQuery::from_static("/file");
+        let mut request = request();
+        let file = Slot {
+            parameter: Some("token"),
+            ..at(&target)
         };
+        inject(&mut request, file, &parameter(), || NOW).unwrap();
+        assert_eq!(request.uri(), "/file?token=a%26b%3Dc");
+    }
+
+    #[test]
+    fn a_field_that_holds_the_parameter_as_it_was_sent_is_removed_too() {
+        let mut headers = HeaderMap::new();
+        headers.insert("location", HeaderValue::from_static("/x?wstoken=a%26b%3Dc"));
+        headers.insert("x-echo", HeaderValue::from_static("a&b=c"));
+        assert_eq!(strip_reflections(&mut headers, &parameter(), &None), 2);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn a_parameter_goes_to_the_end_of_the_query_once_however_often_it_is_put_on() {
+        let token = parameter();
         for (target, sent) in [
             ("/rest.php", "/rest.php?wstoken=a%26b%3Dc"),
             ("/rest.php?x=1", "/rest.php?x=1&wstoken=a%26b%3Dc"),
         ] {
-            let mut request = Request::new(());
+            let mut request = request();
             let target = PathAndQuery::from_static(target);
-            inject(&mut request, &target, &token, || NOW).unwrap();
-            inject(&mut request, &target, &token, || NOW).unwrap();
+            inject(&mut request, at(&target), &token, || NOW).unwrap();
+            inject(&mut request, at(&target), &token, || NOW).unwrap();
             assert_eq!(request.uri(), sent);
             assert!(!request.headers().contains_key(AUTHORIZATION));
         }
@@ -201,12 +306,12 @@ mod tests {
     #[test]
     fn each_attempt_is_signed_anew_behind_what_was_permitted() {
         let target = PathAndQuery::from_static("/d2l/api/x?b=c");
-        let mut request = Request::new(());
+        let mut request = request();
         let referer = HeaderValue::from_static("https://app.example/?a=1&x_c=canary&x_t=1");
         request.headers_mut().insert(REFERER, referer);
         let (first, later) = (NOW, NOW.after(Duration::from_secs(1)));
         for now in [first, later] {
-            let signed = inject(&mut request, &target, &signing(), || now).unwrap();
+            let signed = inject(&mut request, at(&target), &signing(), || now).unwrap();
             let signed = signed.unwrap();
             assert_eq!(request.uri(), signed.as_str());
             let behind = signed.as_str().strip_prefix("/d2l/api/x?b=c&x_a=app&x_c=");
@@ -220,8 +325,8 @@ mod tests {
     #[test]
     fn a_signature_is_taken_out_of_urls_and_other_fields_that_hold_it_go() {
         let target = PathAndQuery::from_static("/d2l/api/x?b=c");
-        let mut request = Request::new(());
-        let signed = inject(&mut request, &target, &signing(), || NOW).unwrap();
+        let mut request = request();
+        let signed = inject(&mut request, at(&target), &signing(), || NOW).unwrap();
         let sent = request.uri().to_string();
         let signature = signatures(signed.as_ref().unwrap())
             .last()

@@ -422,7 +422,7 @@ impl Families {
             )?,
             unauthorized: counter(
                 "bursar_upstream_unauthorized_total",
-                "401 answers of the LMS to a token of ours.",
+                "Answers of the LMS that say that a token of ours is no good.",
                 &["upstream"],
             )?,
             quota: QuotaFamilies::register(registry)?,

@@ -170,6 +170,12 @@ impl Record {
         self.template.clone_from(&denial.template);
     }
 
+    /// The same, as what is answered.
+    pub(super) fn denial(&mut self, denial: Denial) -> Rejection {
+        self.denied(&denial);
+        denial.into()
+    }
+
     /// The token that goes with it.
     pub(super) fn uses_token(&mut self, generation: u64) {
         self.token_generation = Some(generation);

@@ -163,7 +163,7 @@ impl UpstreamClient {
     }
 
     /// Sends one request and waits for the head of its response. The fields are already right:
-    /// Host, no hop-by-hop; the target is in origin-form. Framing fields are set here, from the body.
+    /// Host, no hop-by-hop; the target is in origin-form. Framing fields are set here, from the body as it is then.
     /// `authorize` adds the credential: before each attempt, when there is a connection for it, so that
     /// none goes out that has expired while the request waited. `again` makes the same request once more,
     /// where its body is at hand: for one that was lost or refused, and may be sent again.
@@ -184,7 +184,6 @@ impl UpstreamClient {
         mut authorize: impl AsyncFnMut(&mut Request<RequestBody>) -> Result<(), E>,
         again: impl Fn() -> Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, E> {
-        framing::declare(&mut request);
         let protocol = request.headers().get(UPGRADE).cloned();
         let want = match protocol {
             None => Want::Any,
@@ -208,6 +207,7 @@ impl UpstreamClient {
                 }
             };
             authorize(&mut request).await?;
+            framing::declare(&mut request);
             let upload = request.body().upload();
             let attempt = Attempt {
                 reused,
@@ -254,7 +254,6 @@ impl UpstreamClient {
                     request
                 }
             };
-            framing::declare(&mut request);
             deadline = self.connect_deadline();
             lease = match link {
                 Link::Own(own) => own.replace(resends.may_use_pooled()),

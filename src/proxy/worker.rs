@@ -16,6 +16,9 @@ use crate::{random, telemetry::LogQuota};
 const STRANGERS_AT_ONCE: u32 = 10;
 const STRANGER_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often a dead token is worth a line.
+const DEAD_TOKEN_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Our name in `Via` (RFC 9110 section 7.6.3): random, so that two bursars in a row are no loop.
 #[derive(Clone, Debug)]
 pub(super) struct Pseudonym(Arc<str>);
@@ -46,6 +49,8 @@ pub(super) struct Lane {
     pub(super) metrics: UpstreamMetrics,
     /// What becomes of the fields of its requests.
     pub(super) rules: RequestRules,
+    /// For tokens that the LMS says are dead, and that nobody but a person can replace.
+    pub(super) dead_tokens: LogQuota,
 }
 
 impl Pseudonym {
@@ -99,6 +104,7 @@ impl Worker {
                     cookies: params.cookies,
                     subject_headers: upstream.subject_headers(),
                 },
+                dead_tokens: LogQuota::new(1, DEAD_TOKEN_INTERVAL),
             }
         };
         Self {

@@ -56,6 +56,9 @@ mod unix_sockets;
 /// Default deny: no byte leaves without a permit.
 mod denials;
 
+/// Moodle: functions in place of paths, and a token that is a parameter.
+mod moodle;
+
 /// Report mode: through, but not unseen.
 mod report_mode;
 

@@ -123,7 +123,7 @@ pub(super) fn credential(
                 parts
             })
         }
-        (Some(_), Some(Grant::Static)) => fixed(reader, files, &table),
+        (Some(profile), Some(Grant::Static)) => fixed(reader, files, &table, profile),
         // Which keys go together hangs on these two.
         _ => {
             reader.give_up(&table);
@@ -197,8 +197,9 @@ fn timing(reader: &mut Reader, table: &Table, profile: Profile) -> Option<Timing
 }
 
 /// `grant = "static"`: a token that somebody else made, and that never expires as far as bursar knows.
-fn fixed(reader: &mut Reader, files: &Files, table: &Table) -> Option<Parts> {
+fn fixed(reader: &mut Reader, files: &Files, table: &Table, profile: Profile) -> Option<Parts> {
     let token = one_of_two(reader, files, table, "token", "token_file")?;
+    // Of its own form, Moodle's token is one as well.
     let Some(field) = bearer(&token) else {
         let fault = Fault::new(
             ProblemCode::SecretUnusable,
@@ -220,8 +221,16 @@ fn fixed(reader: &mut Reader, files: &Files, table: &Table) -> Option<Parts> {
         safety_margin: Duration::ZERO,
         wait: Duration::ZERO,
     };
+    let injection = match profile {
+        // Its core reads nothing else.
+        Profile::Moodle => Injection::Parameter {
+            name: "wstoken",
+            value: token,
+        },
+        _ => Injection::Bearer(field),
+    };
     Some(Parts {
-        source: Source::Static(Injection::Bearer(field)),
+        source: Source::Static(injection),
         timing,
         grant: "static",
         auth_method: "none",

@@ -16,9 +16,10 @@ use crate::{
             Fault, Text,
             quantity::Size,
             request::{Methods, Scopes},
+            word::Profile,
         },
     },
-    policy::{Requirement, RouteSpec},
+    policy::{FUNCTIONS_METHODS, FUNCTIONS_PATH, Requirement, RouteSpec},
     scope::ScopeSet,
 };
 
@@ -32,34 +33,47 @@ pub(super) enum Draft {
     Useless,
 }
 
+/// What a route hangs on beside its own table.
+#[derive(Clone, Copy)]
+pub(super) struct Upstream<'a> {
+    /// `[credentials.*]`.
+    pub(super) credentials: &'a [credential::Draft],
+    /// Of its credential.
+    pub(super) profile: Option<Profile>,
+    pub(super) dialect: Dialect,
+}
+
 /// `others`: the names that are taken.
 pub(super) fn route(
     reader: &mut Reader,
     table: &Table,
-    credentials: &[credential::Draft],
-    dialect: Dialect,
+    upstream: Upstream<'_>,
     others: &[Arc<str>],
 ) -> Draft {
-    let path = reader.require::<Text>(
-        table,
-        "path",
-        r#"write a whole path of the LMS, as in "/api/{version}/users/{userId}""#,
-    );
-    let sound = spec(reader, table, credentials, dialect, others, path.as_ref());
+    let path = match table.has("functions") && !table.has("path") {
+        true => Some(Text(FUNCTIONS_PATH.to_owned())),
+        false => reader.require::<Text>(
+            table,
+            "path",
+            r#"write a whole path of the LMS, as in "/api/{version}/users/{userId}""#,
+        ),
+    };
+    let sound = spec(reader, table, upstream, others, path.as_ref());
     match (sound, path) {
         (Some(spec), _) => Draft::Sound(spec),
         // A closed route is ambiguous with none, so only its path can be wrong.
-        (None, Some(path)) => Draft::Faulty(closed("".into(), Vec::new(), path.0)),
+        (None, Some(path)) => Draft::Faulty(closed("".into(), Vec::new(), path.0, Vec::new())),
         (None, None) => Draft::Useless,
     }
 }
 
-fn closed(name: Arc<str>, methods: Vec<Method>, path: String) -> RouteSpec {
+fn closed(name: Arc<str>, methods: Vec<Method>, path: String, functions: Vec<String>) -> RouteSpec {
     RouteSpec {
         name,
         methods,
         path,
         requirement: Requirement::All(ScopeSet::default()),
+        functions,
         deny: true,
         max_body: None,
         encoded_slash: false,
@@ -72,12 +86,12 @@ fn closed(name: Arc<str>, methods: Vec<Method>, path: String) -> RouteSpec {
 fn spec(
     reader: &mut Reader,
     table: &Table,
-    credentials: &[credential::Draft],
-    dialect: Dialect,
+    upstream: Upstream<'_>,
     others: &[Arc<str>],
     path: Option<&Text>,
 ) -> Option<RouteSpec> {
     let name = name(reader, table, others);
+    let functions = functions(reader, table);
     let deny = reader.get::<bool>(table, "deny");
     if deny == Some(true) {
         // Nothing passes, so all that says how it passes is left unread and refused.
@@ -86,15 +100,18 @@ fn spec(
             None if table.has("methods") => None,
             methods => Some(methods.map(|methods| methods.0).unwrap_or_default()),
         };
-        return Some(closed(name?, methods?, path?.0.clone()));
+        return Some(closed(name?, methods?, path?.0.clone(), functions?));
     }
 
-    let methods = reader.require::<Methods>(
-        table,
-        "methods",
-        r#"name them, as in ["GET"]; HEAD goes where GET goes"#,
-    );
-    let requirement = requirement(reader, table, dialect);
+    let methods = match table.has("functions") && !table.has("methods") {
+        true => Some(Methods(FUNCTIONS_METHODS.to_vec())),
+        false => reader.require::<Methods>(
+            table,
+            "methods",
+            r#"name them, as in ["GET"]; HEAD goes where GET goes"#,
+        ),
+    };
+    let requirement = requirement(reader, table, upstream.dialect);
     let max_body = reader.get::<Size>(table, "max_body");
     let is_max_body_sound = max_body.is_some() || !table.has("max_body");
     let encoded_slash = reader.get::<bool>(table, "encoded_slash");
@@ -102,7 +119,7 @@ fn spec(
     let query_allow = reader.get::<Vec<String>>(table, "query_allow");
     let has_own = table.has("credential");
     let own = has_own
-        .then(|| asks::named(reader, credentials, table))
+        .then(|| credential(reader, table, upstream))
         .flatten();
     let is_credential_sound = own.is_some() == has_own;
 
@@ -113,6 +130,7 @@ fn spec(
         name: name?,
         methods: methods?.0,
         path: path?.0.clone(),
+        functions: functions?,
         requirement: requirement?,
         deny: deny?,
         max_body: max_body.map(|size| size.0),
@@ -121,6 +139,43 @@ fn spec(
         query_allow: query_allow?,
         credential: own.map(|draft| draft.name.as_str().into()),
     })
+}
+
+/// The functions of a route for calls; none: it is one of a path. What they are is for the policy to say.
+fn functions(reader: &mut Reader, table: &Table) -> Option<Vec<String>> {
+    if !table.has("functions") {
+        return Some(Vec::new());
+    }
+    let functions = reader.get::<Vec<String>>(table, "functions")?;
+    if functions.is_empty() {
+        let fault = Fault::invalid(
+            "is empty, so that no call would ever match",
+            r#"name the functions (wsfunction), as in ["core_course_get_courses"], or remove the route"#,
+        );
+        reader.fault(table, "functions", fault);
+        return None;
+    }
+    Some(functions)
+}
+
+/// A credential of its own: a token that goes into a parameter is known to Moodle alone, and Moodle knows no other.
+fn credential<'a>(
+    reader: &mut Reader,
+    table: &Table,
+    upstream: Upstream<'a>,
+) -> Option<&'a credential::Draft> {
+    let own = asks::named(reader, upstream.credentials, table)?;
+    let is_moodle = |profile| profile == Some(Profile::Moodle);
+    if is_moodle(own.profile) != is_moodle(upstream.profile) {
+        let fault = Fault::new(
+            ProblemCode::Conflict,
+            "this credential and the upstream's are not both of the profile moodle, and their tokens travel in different places",
+            "name one of the same kind, or make an upstream of its own for these routes",
+        );
+        reader.fault(table, "credential", fault);
+        return None;
+    }
+    Some(own)
 }
 
 /// Whether the route allows WebSockets, which begin with a GET.

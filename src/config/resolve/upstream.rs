@@ -20,6 +20,7 @@ use crate::{
             address::BaseUrl,
             quantity::{Connections, Timeout},
             request::Scopes,
+            word::Profile,
         },
     },
     dial::Dialer,
@@ -209,11 +210,16 @@ fn policy(
     is_sound &= scopes.is_some();
     let allowlist = scopes.map(|scopes| scopes.0.into_iter().collect::<ScopeSet>());
 
+    let upstream = route::Upstream {
+        credentials,
+        profile,
+        dialect,
+    };
     let mut routes = Vec::new();
     let mut tables = Vec::new();
     let mut names = Vec::new();
     for item in reader.items(table, "routes") {
-        let route = match route::route(reader, &item, credentials, dialect, &names) {
+        let route = match route::route(reader, &item, upstream, &names) {
             route::Draft::Sound(route) => route,
             route::Draft::Faulty(route) => {
                 is_sound = false;
@@ -251,6 +257,7 @@ fn policy(
         catalogue: catalogue.unwrap_or_default(),
         cut_out: cut_out(credential, credentials, &routes),
         allowlist: allowlist.unwrap_or_default(),
+        calls_functions: profile == Some(Profile::Moodle),
         routes,
     };
     match Policy::build(&spec) {
@@ -293,6 +300,11 @@ fn policy_fault(reader: &mut Reader, upstream: &Table, routes: &[Table], problem
         reader.fault(upstream, "scopes", fault);
         return;
     };
+    if let Some(help) = functions_help(&problem.kind) {
+        let fault = Fault::new(ProblemCode::InvalidPolicy, what, help);
+        reader.fault(route, "functions", fault);
+        return;
+    }
     let fault = if let PolicyProblemKind::Template(_) = problem.kind {
         Fault::new(
             ProblemCode::InvalidPath,
@@ -309,4 +321,21 @@ fn policy_fault(reader: &mut Reader, upstream: &Table, routes: &[Table], problem
         Fault::new(ProblemCode::InvalidPolicy, what, "change the route")
     };
     reader.fault(route, "path", fault);
+}
+
+/// What to do about a problem of a route for calls.
+fn functions_help(kind: &PolicyProblemKind) -> Option<&'static str> {
+    match kind {
+        PolicyProblemKind::NoFunctions => Some(
+            r#"set profile = "moodle" of the upstream's credential, or name paths instead of functions"#,
+        ),
+        PolicyProblemKind::FunctionsPath => Some(
+            r#"remove `path`, or write it with Moodle's directory before it, as in "/moodle/webservice/rest/server.php""#,
+        ),
+        PolicyProblemKind::FunctionsMethod => Some("remove `methods`, or leave GET and POST in it"),
+        PolicyProblemKind::FunctionName(_) => Some(
+            r#"write the names that Moodle lists under Site administration > Server > Web services, as in "core_course_get_courses""#,
+        ),
+        _ => None,
+    }
 }

@@ -24,8 +24,8 @@ fn the_example_is_sound_when_every_key_is_uncommented() {
     let directory = tempfile::tempdir().unwrap();
     let text = all_keys(directory.path());
     let loaded = sound(&text, &[]);
-    assert_eq!(loaded.config.credentials.len(), 11);
-    assert_eq!(loaded.config.upstreams.len(), 2);
+    assert_eq!(loaded.config.credentials.len(), 12);
+    assert_eq!(loaded.config.upstreams.len(), 3);
     // Credentials that only show their keys are not used.
     for warning in &loaded.warnings {
         assert_eq!(warning.code(), ProblemCode::UnusedCredential, "{warning:?}");
@@ -145,6 +145,7 @@ pub(super) fn all_keys(directory: &Path) -> String {
         .unwrap();
     write_secret(&directory.join("dap-secret"), "s3cret\n");
     write_secret(&directory.join("token"), "abc.def\n");
+    write_secret(&directory.join("moodle-token"), "0123456789abcdef\n");
     write_secret(&directory.join("app-key"), "app-key\n");
     write_secret(&directory.join("user-key"), "user-key\n");
     write_secret(&directory.join("login-secret"), "s3cret\n");

@@ -41,6 +41,8 @@ pub(in crate::config) enum Profile {
     Canvas,
     /// The OAuth2 add-on of LTIAAS.
     Ltiaas,
+    /// Web services of Moodle.
+    Moodle,
 }
 
 /// `grant`.
@@ -156,8 +158,8 @@ words!(LogFormat: "auto" => Self::Auto, "text" => Self::Text, "json" => Self::Js
 words!(Profile: "oauth2" => Self::Oauth2, "brightspace" => Self::Brightspace, "brightspace-lti" => Self::BrightspaceLti,
     "canvas-lti" => Self::CanvasLti, "blackboard" => Self::Blackboard, "blackboard-lti" => Self::BlackboardLti,
     "instructure" => Self::Instructure, "brightspace-id-key" => Self::BrightspaceIdKey, "canvas" => Self::Canvas,
-    "ltiaas" => Self::Ltiaas;
-    later: ["moodle"]);
+    "ltiaas" => Self::Ltiaas, "moodle" => Self::Moodle;
+    later: []);
 words!(Grant: "client_credentials" => Self::ClientCredentials, "jwt_bearer" => Self::JwtBearer, "id_key" => Self::IdKey,
     "authorization_code" => Self::AuthorizationCode, "static" => Self::Static; later: []);
 words!(StateBackend: "file" => Self::File, "memory" => Self::Memory; later: ["redis"]);

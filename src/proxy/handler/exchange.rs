@@ -16,7 +16,8 @@ use crate::{
         body::{self, Upload},
         connection::Answered,
         headers,
-        inject::{self, Signed},
+        inject::{self, Signed, Slot},
+        moodle,
         quota::{Quota, Wait},
         record::{Record, Recorded},
         reject::Rejection,
@@ -42,6 +43,8 @@ pub(super) struct Exchange<'a> {
     pub(super) claim: &'a Claim<'a>,
     pub(super) record: &'a mut Record,
     pub(super) clock: &'a dyn Clock,
+    /// The form that takes the token, if it is one that goes into a parameter.
+    pub(super) form: Option<Bytes>,
 }
 
 impl Exchange<'_> {
@@ -72,6 +75,11 @@ impl Exchange<'_> {
                 Box::pin(self.correct(answer, &signer, spare.as_ref())).await
             }
             (StatusCode::UNAUTHORIZED, _) => Box::pin(self.heal(answer, spare.as_ref())).await,
+            (status, Injection::Parameter { .. })
+                if moodle::may_be_exception(status, answer.response.headers()) =>
+            {
+                Box::pin(self.look_for_exception(answer)).await
+            }
             _ => Ok(answer),
         }
     }
@@ -169,6 +177,28 @@ impl Exchange<'_> {
         }
     }
 
+    /// Moodle says that a token is dead with status 200. It is counted and said, and the answer passes: nobody but a person can
+    /// make another token.
+    async fn look_for_exception(self, mut answer: Answer) -> Result<Answer, Rejection> {
+        if !answer.holds_dead_token_exception(self.record).await? {
+            return Ok(answer);
+        }
+        self.record.series().unauthorized.inc();
+        if let Some(withheld) = self.lane.dead_tokens.take(self.clock.now().boot) {
+            let upstream = &self.lane.upstream;
+            let route = self.claim.permit().route();
+            tracing::warn!(
+                upstream = &*upstream.params.name,
+                credential = &**upstream.credential(route.credential),
+                lines_withheld = Some(withheld).filter(|lines| *lines > 0),
+                "Moodle does not take the token (errorcode invalidtoken): it has expired or was deleted; make a new one (Site \
+                 administration > Server > Web services > Manage tokens) and write it into the token_file, which is read again \
+                 by itself"
+            );
+        }
+        Ok(answer)
+    }
+
     async fn attempt(
         &mut self,
         outgoing: Outgoing,
@@ -181,6 +211,11 @@ impl Exchange<'_> {
         self.record.uses_token(token.generation);
         let mut reported = None;
         let mut signed = None;
+        let slot = Slot {
+            target: permit.target(),
+            form: self.form.as_ref(),
+            parameter: permit.token_parameter(),
+        };
         let authorize = async |request: &mut Request<RequestBody>| {
             // It was usable when it was handed out. Since then the request may have stood in line for
             // a connection, or been lost by one that was silent for long: what leaves now must still be.
@@ -189,7 +224,7 @@ impl Exchange<'_> {
                 token = Box::pin(broker.token(claim)).await?;
                 reported = not_granted(permit, &token)?;
             }
-            inject::inject(request, permit.target(), &token, || broker.now())
+            inject::inject(request, slot, &token, || broker.now())
                 .map(|target| signed = target)
                 .map_err(|_| not_injected())
         };
@@ -310,6 +345,26 @@ impl Answer {
         let (start, has_ended) = record.waiting_for_lms(peeking).await?;
         self.start = start;
         Ok(Complaint::read(&self.start).filter(|_| has_ended))
+    }
+
+    /// Reads on only where the first bytes are those of an exception.
+    async fn holds_dead_token_exception(
+        &mut self,
+        record: &mut Record,
+    ) -> Result<bool, UpstreamError> {
+        for enough in [moodle::ENOUGH_OF_START, moodle::ENOUGH_OF_BODY] {
+            let missing = enough.saturating_sub(self.start.len());
+            let peeking = body::peek(self.response.body_mut(), missing, PEEK_WAIT);
+            let (more, _ended) = record.waiting_for_lms(peeking).await?;
+            self.start = match self.start.is_empty() {
+                true => more,
+                false => [&self.start[..], &more[..]].concat().into(),
+            };
+            if !moodle::starts_exception(&self.start) {
+                return Ok(false);
+            }
+        }
+        Ok(moodle::says_dead_token(&self.start))
     }
 
     /// Reads as much of a 401 as it takes to tell. Mostly that is all of it.

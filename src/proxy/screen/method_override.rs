@@ -277,6 +277,7 @@ mod tests {
             methods: OVERRIDES.to_vec(),
             path: "/api/v1/courses/{id}".to_owned(),
             requirement: Requirement::All(ScopeSet::default()),
+            functions: Vec::new(),
             deny: false,
             max_body: None,
             encoded_slash: false,
@@ -291,6 +292,7 @@ mod tests {
                     catalogue: Catalogue::Canvas,
                     cut_out: Vec::new(),
                     allowlist: ScopeSet::default(),
+                    calls_functions: false,
                     routes,
                 })
                 .unwrap();

@@ -52,8 +52,9 @@ impl RequestBody {
         })))
     }
 
+    /// One that is at hand.
     #[cfg(test)]
-    pub(super) fn at_hand(&self) -> Option<Bytes> {
+    pub(in crate::proxy) fn at_hand(&self) -> Option<Bytes> {
         match &self.0 {
             Kind::Buffered(bytes) => Some(bytes.clone()),
             Kind::Streaming(_) => None,

@@ -101,6 +101,9 @@ const LTIAAS: Presets = &[
     ("request_scopes", "false"),
 ];
 
+// An administrator makes the token; there is nothing to ask for another.
+const MOODLE: Presets = &[("grant", r#""static""#)];
+
 impl Profile {
     const fn name(self) -> &'static str {
         match self {
@@ -114,6 +117,7 @@ impl Profile {
             Self::Instructure => "instructure",
             Self::Canvas => "canvas",
             Self::Ltiaas => "ltiaas",
+            Self::Moodle => "moodle",
         }
     }
 
@@ -129,6 +133,7 @@ impl Profile {
             Self::Instructure => INSTRUCTURE,
             Self::Canvas => CANVAS,
             Self::Ltiaas => LTIAAS,
+            Self::Moodle => MOODLE,
         }
     }
 
@@ -220,9 +225,11 @@ impl Profile {
                 ScopeSource::Answer
             }
             Self::Brightspace | Self::BrightspaceLti => ScopeSource::AnswerOrToken,
-            Self::BrightspaceIdKey | Self::Blackboard | Self::Instructure | Self::Ltiaas => {
-                ScopeSource::Nowhere
-            }
+            Self::BrightspaceIdKey
+            | Self::Blackboard
+            | Self::Instructure
+            | Self::Ltiaas
+            | Self::Moodle => ScopeSource::Nowhere,
         }
     }
 
@@ -240,7 +247,7 @@ mod tests {
     use super::*;
     use crate::config::schema;
 
-    const ALL: [Profile; 9] = [
+    const ALL: [Profile; 11] = [
         Profile::Oauth2,
         Profile::Brightspace,
         Profile::BrightspaceLti,
@@ -250,6 +257,8 @@ mod tests {
         Profile::Instructure,
         Profile::Canvas,
         Profile::Ltiaas,
+        Profile::BrightspaceIdKey,
+        Profile::Moodle,
     ];
 
     #[test]
