@@ -60,7 +60,7 @@ Examples:
   bursar check --offline                the configuration, files and keys only
   bursar check -o json                  for scripts
 
-Exit codes: 0 fine (warnings too), 3 problems, 75 something is unreachable at present,
+Exit codes: 0 fine (warnings too), 3 problems, 4 a login is needed, 75 something is unreachable,
 77 a secret file is readable by others, 78 the configuration is not valid."
     )]
     Check {
@@ -115,8 +115,8 @@ Examples:
 
 It asks the authorization server anew; the running bursar goes on with its own token. Where people
 log in it shows the stored one, and spends no refresh token.
-Exit codes: 0 there is one, 1 refused, 2 wrong usage, 4 a login is needed, 75 the authorization server is unreachable,
-77 a secret file is readable by others, 78 the configuration is not valid."
+Exit codes: 0 there is one, 1 refused, 2 wrong usage, 4 a login is needed, 75 the authorization
+server is unreachable, 77 a secret file is readable by others, 78 the configuration is not valid."
     )]
     Token(TokenArgs),
 

@@ -18,7 +18,7 @@ use super::value::{
     request::{Methods, Scopes},
     shape::Shape,
     socket::{SocketMode, Uids},
-    word::{AudienceForm, AuthMethod, Grant, Profile, StateBackend, TokenScope},
+    word::{AudienceForm, AuthMethod, ExchangeMethod, Grant, Profile, StateBackend, TokenScope},
 };
 use crate::{
     admin::ReadyNeeds,
@@ -263,6 +263,8 @@ keys! {
     "credentials.*.platform_id": Text;
     /// LTIAAS: the query parameter with which the browser comes back. The public documentation does not name it.
     "credentials.*.callback_parameter": Text = r#""token""#;
+    /// LTIAAS: how what the browser has come back with is traded in: "POST" has it in a JSON body, "GET" in the query.
+    "credentials.*.exchange_method": ExchangeMethod = r#""POST""#;
     /// LTIAAS: where a refresh token is exchanged; unless set, the token URL with the platform's id and `/refresh` behind it.
     "credentials.*.refresh_url": TokenUrl;
     /// The token of a static grant; a file of its own (token_file) is safer.

@@ -16,7 +16,7 @@ use http::{
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{Answer, Cause, Failure, Injection, OAuthError, ScopeSource, dialect::Names};
+use super::{Answer, Cause, Dialect, Failure, Injection, OAuthError, ScopeSource, dialect::Names};
 use crate::{
     clock::{Moment, fields},
     scope::{Scope, ScopeSet},
@@ -34,7 +34,7 @@ const MAX_TOKEN_LENGTH: usize = 16 * 1024;
 /// Reads an answer. `sent` and `received` are the moments around the exchange.
 pub(super) fn read(
     response: &Response<Bytes>,
-    names: &Names,
+    dialect: &Dialect,
     scope_source: ScopeSource,
     sent: Moment,
     received: Moment,
@@ -42,7 +42,11 @@ pub(super) fn read(
     let headers = response.headers();
     let skew_seconds = fields::skew_seconds(headers, sent, received);
     let read = match response.status() {
-        StatusCode::OK => token(headers, response.body(), names, scope_source),
+        StatusCode::OK => token(headers, response.body(), dialect.names(), scope_source),
+        status if status.is_redirection() => {
+            let error = dialect.redirected_error(headers);
+            Err(error.map_or(Cause::Status(status.as_u16()), Cause::Rejected))
+        }
         status => Err(refusal(status, headers, response.body())),
     };
     match read {

@@ -77,14 +77,18 @@ impl TokenEndpoint {
     ) -> Result<Answer, Failure> {
         let message = match &self.params.dialect {
             Dialect::Ltiaas(ltiaas) => self.json_message(ltiaas, grant, request)?,
-            Dialect::Standard => {
+            Dialect::Standard | Dialect::Canvas => {
                 let mut form = Serializer::new(String::new());
                 grant.present(&mut form);
                 let scopes = request.scopes.as_ref().filter(|_| grant.takes_scope());
                 self.message(form, scopes, request)?
             }
         };
-        self.exchange(message, request.now).await
+        let answer = self.exchange(message, request.now).await;
+        answer.map_err(|failure| Failure {
+            cause: self.params.dialect.translate(grant, failure.cause),
+            ..failure
+        })
     }
 
     async fn exchange(
@@ -98,8 +102,8 @@ impl TokenEndpoint {
             let sent = Instant::now();
             let response = self.send(request).await?;
             let received = now.after(sent.elapsed());
-            let names = self.params.dialect.names();
-            answer::read(&response, names, self.params.scope_source, now, received)
+            let dialect = &self.params.dialect;
+            answer::read(&response, dialect, self.params.scope_source, now, received)
         }
         .instrument(span)
         .await
@@ -169,6 +173,12 @@ impl TokenEndpoint {
             // An API key leaves nothing here.
             &mut Serializer::new(String::new()),
         )?;
+        if let Some(target) = ltiaas.query(&params.token_path, grant) {
+            headers.remove(CONTENT_TYPE);
+            let mut get = post(&target, headers, Bytes::new());
+            *get.method_mut() = Method::GET;
+            return Ok(get);
+        }
         let path = match grant {
             LoginGrant::AuthorizationCode { .. } => &params.token_path,
             LoginGrant::RefreshToken(_) => &ltiaas.refresh_path,

@@ -223,6 +223,7 @@ mod tests {
         assert!(differs(|client| {
             client.dialect = Dialect::Ltiaas(LtiaasParams {
                 code_member: "token".to_owned(),
+                code_in_query: false,
                 refresh_path: "/refresh".parse().unwrap(),
             });
         }));

@@ -2,9 +2,11 @@
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
+use bursar::{mock::Lms, scope::ScopeSet};
+
 use crate::support::{
     bursar::Bursar,
-    person::{Office, get},
+    person::{CANVAS, LTIAAS, Office, get},
 };
 
 fn mode(path: &Path) -> u32 {
@@ -404,4 +406,103 @@ fn each_request_gets_the_token_of_the_person_it_is_for() {
     // A login that comes later is found without a restart.
     assert_eq!(office.log_in(&["app", "--subject", "eve"]).code, 0);
     bursar.until("eve is served", |_| as_person("eve").status == 200);
+}
+
+fn canvas(set: impl FnOnce(&mut bursar::mock::MockParams) + Send + 'static) -> Office {
+    Office::of(CANVAS, |params| {
+        params.lms = Lms::Canvas;
+        params.client.scopes = ScopeSet::parse("url:GET|/api/v1/courses").unwrap();
+        set(params);
+    })
+}
+
+#[test]
+fn canvas_keeps_its_refresh_token_and_names_who_has_logged_in() {
+    let office = canvas(|params| {
+        params.token_lifetime = Duration::from_secs(4);
+        params.is_unlimited = true;
+    })
+    .with("refresh_ahead = \"50%\"\nsafety_margin = \"0s\"");
+    let login = office.login(&["app"]);
+    assert_eq!(login.go("auto=1&user=1003").status, 200);
+    let finished = login.end();
+    assert_eq!(finished.code, 0, "{}", finished.said());
+    assert!(finished.stderr.contains("(1003)"), "{}", finished.stderr);
+
+    let bursar = Bursar::ready(&office.toml());
+    assert_eq!(bursar.get("/api/v1/courses").status, 200);
+    bursar.until("two renewals", |_| {
+        office.lms.counters().token_requests >= 3
+    });
+    assert_eq!(bursar.get("/api/v1/courses").status, 200);
+    // One refresh token, shown each time, and nobody minds.
+    let counters = office.lms.counters();
+    assert_eq!(counters.refresh_tokens.len(), 1);
+    assert_eq!(
+        (counters.refresh_token_reuses, counters.grants_revoked),
+        (0, 0)
+    );
+    let rotations = "bursar_refresh_token_rotations_total{credential=\"app\",result=\"persisted\"}";
+    assert_eq!(bursar.metric(rotations), 0.0);
+
+    let finished = office.run(&["logout", "app"]);
+    assert_eq!(finished.code, 0, "{}", finished.said());
+    assert!(
+        finished.stderr.contains("has taken the login back"),
+        "{}",
+        finished.stderr
+    );
+}
+
+#[test]
+fn a_canvas_that_does_not_know_the_refresh_token_wants_a_login() {
+    let office = canvas(|params| {
+        params.token_lifetime = Duration::from_secs(3);
+        params.is_unlimited = true;
+    })
+    .with("refresh_ahead = \"50%\"\nsafety_margin = \"0s\"");
+    assert_eq!(office.log_in(&["app"]).code, 0);
+    let bursar = Bursar::ready(&office.toml());
+    office.lms.control.revoke_grants();
+    bursar.until("the login is refused", |bursar| {
+        bursar.get("/api/v1/courses").code() == "reauthorization_required"
+    });
+    let checked = office.run(&["check", "--offline"]);
+    assert_eq!(checked.code, 4, "{}", checked.said());
+}
+
+#[test]
+fn ltiaas_hands_out_the_lms_s_tokens_by_whatever_its_undocumented_parts_turn_out_to_be() {
+    for (settings, set) in [
+        ("", (|_| {}) as fn(&mut bursar::mock::MockParams)),
+        (
+            "callback_parameter = \"handle\"\nexchange_method = \"GET\"",
+            |params| {
+                params.ltiaas.parameter = "handle".to_owned();
+                params.ltiaas.first_method = http::Method::GET;
+            },
+        ),
+    ] {
+        let office = Office::of(LTIAAS, move |params| {
+            params.lms = Lms::Ltiaas;
+            params.token_lifetime = Duration::from_secs(4);
+            params.login.refresh_tokens = bursar::mock::RefreshTokens::Reusable;
+            set(params);
+        });
+        let more = format!("refresh_ahead = \"50%\"\nsafety_margin = \"0s\"\n{settings}");
+        let office = office.with(&more);
+        let login = office.login(&["app"]);
+        assert_eq!(login.url.path(), "/oauth/start/bursar-mock-platform");
+        assert_eq!(login.url.query(), None);
+        let page = login.go("auto=1");
+        let finished = login.end();
+        assert_eq!(page.status, 200, "{}", finished.said());
+        assert_eq!(finished.code, 0, "{}", finished.said());
+
+        let bursar = Bursar::ready(&office.toml());
+        assert_eq!(bursar.get(CALL).status, 200);
+        bursar.until("a renewal", |_| office.lms.counters().token_requests >= 2);
+        assert_eq!(bursar.get(CALL).status, 200);
+        assert!(!bursar.metrics().contains("bursar-mock-api-key"));
+    }
 }

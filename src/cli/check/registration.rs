@@ -37,7 +37,7 @@ fn describe(config: &Config, credential: &Credential, client: &ClientParams) -> 
             Dialect::Ltiaas(_) => {
                 "the URL that the browser is sent to at the end (in LTIAAS's portal)"
             }
-            Dialect::Standard => "redirect URI",
+            Dialect::Standard | Dialect::Canvas => "redirect URI",
         };
         parts.push(format!(
             "{place} {}",

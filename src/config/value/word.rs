@@ -60,6 +60,15 @@ pub(in crate::config) enum Grant {
     Static,
 }
 
+/// `exchange_method`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum ExchangeMethod {
+    /// In a body.
+    Post,
+    /// In the query.
+    Get,
+}
+
 /// `state.backend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) enum StateBackend {
@@ -162,6 +171,7 @@ words!(Profile: "oauth2" => Self::Oauth2, "brightspace" => Self::Brightspace, "b
     later: []);
 words!(Grant: "client_credentials" => Self::ClientCredentials, "jwt_bearer" => Self::JwtBearer, "id_key" => Self::IdKey,
     "authorization_code" => Self::AuthorizationCode, "static" => Self::Static; later: []);
+words!(ExchangeMethod: "POST" => Self::Post, "GET" => Self::Get; later: []);
 words!(StateBackend: "file" => Self::File, "memory" => Self::Memory; later: ["redis"]);
 words!(AuthMethod: "client_secret_basic" => Self::ClientSecretBasic, "client_secret_post" => Self::ClientSecretPost,
     "client_secret_jwt" => Self::ClientSecretJwt, "private_key_jwt" => Self::PrivateKeyJwt,

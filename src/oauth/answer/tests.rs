@@ -19,7 +19,7 @@ fn response(status: u16, body: impl Into<Bytes>) -> Response<Bytes> {
 }
 
 fn read_from(source: ScopeSource, response: &Response<Bytes>) -> Result<Answer, Failure> {
-    read(response, Dialect::Standard.names(), source, NOW, NOW)
+    read(response, &Dialect::Standard, source, NOW, NOW)
 }
 
 fn cause(response: &Response<Bytes>) -> Cause {
@@ -68,11 +68,12 @@ fn a_sound_answer_becomes_a_sensitive_bearer_field() {
 fn the_members_of_ltiaas_are_in_camel_case() {
     let dialect = Dialect::Ltiaas(LtiaasParams {
         code_member: "token".to_owned(),
+        code_in_query: false,
         refresh_path: "/".parse().unwrap(),
     });
     let of = |body: Value| {
         let response = response(200, body.to_string());
-        read(&response, dialect.names(), ScopeSource::Nowhere, NOW, NOW)
+        read(&response, &dialect, ScopeSource::Nowhere, NOW, NOW)
     };
     let answer = of(
         json!({ "tokenType": "Bearer", "accessToken": "abc", "expiresIn": 60, "refreshToken": "r" }),

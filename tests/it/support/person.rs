@@ -14,9 +14,40 @@ use super::{
     simulated::{CLIENT_ID, SECRET, Simulated},
 };
 
-/// A credential of a simulated Brightspace for which people log in, and its own store.
+/// What of a configuration is the LMS's.
+pub struct Kind {
+    /// Profile, grant and where people agree.
+    pub credential: &'static str,
+    pub authorize_path: &'static str,
+    pub catalogue: &'static str,
+    pub scopes: &'static str,
+}
+
+pub const BRIGHTSPACE: Kind = Kind {
+    credential: "profile = \"brightspace\"\ngrant = \"authorization_code\"",
+    authorize_path: "/oauth2/auth",
+    catalogue: "brightspace",
+    scopes: "users:own_profile:read",
+};
+
+pub const LTIAAS: Kind = Kind {
+    credential: "profile = \"ltiaas\"\nplatform_id = \"bursar-mock-platform\"",
+    authorize_path: "/oauth/start/bursar-mock-platform",
+    catalogue: "brightspace",
+    scopes: "users:own_profile:read",
+};
+
+pub const CANVAS: Kind = Kind {
+    credential: "profile = \"canvas\"",
+    authorize_path: "/login/oauth2/auth",
+    catalogue: "canvas",
+    scopes: "url:GET|/api/v1/courses",
+};
+
+/// A credential of a simulated LMS for which people log in, and its own store.
 pub struct Office {
     pub lms: Simulated,
+    kind: Kind,
     pub directory: tempfile::TempDir,
     pub redirect: String,
     pub more: String,
@@ -25,6 +56,14 @@ pub struct Office {
 impl Office {
     /// `set` has what differs from a Brightspace by default.
     pub fn open(set: impl FnOnce(&mut bursar::mock::MockParams) + Send + 'static) -> Self {
+        Self::of(BRIGHTSPACE, set)
+    }
+
+    /// The same for another LMS, which `set` chooses.
+    pub fn of(
+        kind: Kind,
+        set: impl FnOnce(&mut bursar::mock::MockParams) + Send + 'static,
+    ) -> Self {
         let redirect = format!("http://{}/callback", free_port());
         let registered = redirect.clone();
         let lms = Simulated::start_with(move |params| {
@@ -34,6 +73,7 @@ impl Office {
         let directory = tempfile::tempdir().unwrap();
         Self {
             lms,
+            kind,
             directory,
             redirect,
             more: String::new(),
@@ -50,20 +90,29 @@ impl Office {
     pub fn toml(&self) -> String {
         let Self {
             lms,
+            kind,
             redirect,
             more,
             ..
         } = self;
+        let proof = match kind.credential.contains("ltiaas") {
+            true => format!("api_key_file = {:?}", self.api_key()),
+            false => format!("client_id = \"{CLIENT_ID}\"\nclient_secret = \"{SECRET}\""),
+        };
         format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n\
              [admin]\nlisten = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:0\"\n\
              [state]\npath = {state:?}\nkey_file = {key:?}\n\
-             [credentials.app]\nprofile = \"brightspace\"\ngrant = \"authorization_code\"\n\
-             client_id = \"{CLIENT_ID}\"\nclient_secret = \"{SECRET}\"\n\
-             token_url = \"{token_url}\"\nauthorize_url = \"http://{address}/oauth2/auth\"\n\
+             [credentials.app]\n{credential}\n\
+             {proof}\n\
+             token_url = \"{token_url}\"\nauthorize_url = \"http://{address}{authorize_path}\"\n\
              redirect_uri = \"{redirect}\"\n{more}\n\
              [upstreams.lms]\nbase_url = \"http://{address}\"\ncredential = \"app\"\n\
-             catalogue = \"brightspace\"\nscopes = [\"users:own_profile:read\"]\n",
+             catalogue = \"{catalogue}\"\nscopes = [\"{scopes}\"]\n",
+            credential = kind.credential,
+            authorize_path = kind.authorize_path,
+            catalogue = kind.catalogue,
+            scopes = kind.scopes,
             state = self.state(),
             key = self.key_file(),
             token_url = lms.token_url,
@@ -73,6 +122,11 @@ impl Office {
 
     pub fn state(&self) -> PathBuf {
         self.directory.path().join("state")
+    }
+
+    fn api_key(&self) -> PathBuf {
+        let path = self.directory.path().join("api-key");
+        write_private(&path, "bursar-mock-api-key\n")
     }
 
     fn key_file(&self) -> PathBuf {
@@ -152,11 +206,9 @@ impl Login {
 
     /// Goes to the login page; `decision`: what the simulated one takes in place of a click. Where the browser is sent then.
     pub fn decide(&self, decision: &str) -> Url {
-        let target = format!(
-            "{}?{}&{decision}",
-            self.url.path(),
-            self.url.query().unwrap()
-        );
+        let query = self.url.query();
+        let query = query.map_or_else(String::new, |query| format!("{query}&"));
+        let target = format!("{}?{query}{decision}", self.url.path());
         let answer = get(&self.url, &target);
         let location = answer.field("location");
         location

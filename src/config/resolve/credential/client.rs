@@ -22,7 +22,7 @@ use crate::{
         },
     },
     dial::{Dialer, HttpProxy, Origin},
-    oauth::{ClientParams, Dialect},
+    oauth::ClientParams,
 };
 
 /// Form fields that bursar sets itself (RFC 6749, RFC 7521).
@@ -98,7 +98,7 @@ pub(super) fn client(
         token_params: token_params?,
         token_headers: token_headers?,
         timeout,
-        dialect: Dialect::Standard,
+        dialect: profile.dialect(),
         scope_source: profile.scope_source(),
         key_set: key_set.ok()?,
     };

@@ -8,7 +8,7 @@ use crate::{
         tree::parse_value,
         value::word::{Grant, Profile},
     },
-    oauth::{BasicEncoding, ScopeSource},
+    oauth::{BasicEncoding, Dialect, ScopeSource},
     token::login::RefreshRules,
 };
 
@@ -206,6 +206,14 @@ impl Profile {
             _ => {
                 "set it to the URL of the authorization server's authorization endpoint, or choose a profile that knows it"
             }
+        }
+    }
+
+    /// How its token endpoint is spoken to. LTIAAS has a client of its own kind.
+    pub(super) const fn dialect(self) -> Dialect {
+        match self {
+            Self::Canvas => Dialect::Canvas,
+            _ => Dialect::Standard,
         }
     }
 

@@ -11,7 +11,11 @@ use crate::{
         reader::{Reader, Table},
         resolve::{credential::client, outbound},
         value::{
-            Fault, Text, address::TokenUrl, login::AuthorizeUrl, quantity::Timeout, word::Profile,
+            Fault, Text,
+            address::TokenUrl,
+            login::AuthorizeUrl,
+            quantity::Timeout,
+            word::{ExchangeMethod, Profile},
         },
     },
     oauth::{
@@ -42,6 +46,7 @@ pub(super) fn way(reader: &mut Reader, files: &mut Files, table: &Table) -> Opti
         }
     };
     let code_member = reader.get::<Text>(table, "callback_parameter");
+    let method = reader.get::<ExchangeMethod>(table, "exchange_method");
     let redirect_uri = redirect_uri(reader, table);
     let timeout = reader.get::<Timeout>(table, "timeout").map(|limit| limit.0);
     let proxy = outbound::http_proxy(reader, table);
@@ -89,6 +94,7 @@ pub(super) fn way(reader: &mut Reader, files: &mut Files, table: &Table) -> Opti
         timeout,
         dialect: Dialect::Ltiaas(LtiaasParams {
             code_member: code_member.clone(),
+            code_in_query: method? == ExchangeMethod::Get,
             refresh_path,
         }),
         scope_source: ScopeSource::Nowhere,
