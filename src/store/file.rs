@@ -27,6 +27,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(25);
 /// How often it is looked whether a record has changed.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
+/// So many look each in its own time; more of them look less often.
+const CROWD: usize = 100;
+
 /// The least that is reserved: most records are a quarter of it.
 const RESERVED: usize = 16 * 1024;
 
@@ -35,6 +38,8 @@ pub(super) struct FileStore {
     directory: PathBuf,
     key_file: KeyFile,
     turns: Turns,
+    /// How many wait for a change.
+    watchers: Arc<()>,
 }
 
 /// The right to change one record.
@@ -64,6 +69,7 @@ impl FileStore {
             directory: directory.to_owned(),
             key_file,
             turns: Turns::default(),
+            watchers: Arc::default(),
         }
     }
 
@@ -128,6 +134,7 @@ impl FileStore {
 
     pub(super) async fn changed(self: &Arc<Self>, key: &StoreKey, known: Option<&Version>) {
         let name = key.record_name();
+        let watchers = Arc::clone(&self.watchers);
         let mut last = None;
         loop {
             let (store, name) = (Arc::clone(self), name.clone());
@@ -144,7 +151,7 @@ impl FileStore {
                 }
                 last = Some(identity);
             }
-            sleep(WATCH_PAUSE).await;
+            sleep(watch_pause(Arc::strong_count(&watchers))).await;
         }
     }
 
@@ -345,6 +352,12 @@ fn open(
     }
 }
 
+/// How long one of so many waits between two looks: whoever names people that nobody knows keeps no disk busy with it.
+fn watch_pause(watchers: usize) -> Duration {
+    let crowds = u32::try_from(watchers / CROWD).unwrap_or(u32::MAX);
+    WATCH_PAUSE.saturating_mul(crowds.saturating_add(1))
+}
+
 fn contents(sealed: &[u8]) -> Contents {
     let digest = digest::digest(&digest::SHA256, sealed);
     digest.as_ref().try_into().ok()
@@ -360,5 +373,20 @@ async fn blocking<T: Send + 'static>(
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_cancelled) => Err(StoreError::Ending),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_looks_less_often_so_that_all_together_look_no_more_than_a_hundred_times_a_second() {
+        assert_eq!(watch_pause(1), WATCH_PAUSE);
+        assert_eq!(watch_pause(99), WATCH_PAUSE);
+        for watchers in [100, 1_000, 10_000] {
+            let looks = watchers as f64 / watch_pause(watchers).as_secs_f64();
+            assert!(looks <= 100.0, "{watchers}: {looks}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bench;
+mod fortunes;
 mod lost;
 mod rotating;
 mod sharing;

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use prometheus::{Registry, TextEncoder};
 use tokio::sync::watch;
 
-use super::super::{Custodian, Custody, Redeem};
+use super::super::{Custodian, Custody, Redeem, fate::Fate};
 use crate::{
     clock::{Clock, ManualClock},
     dial::{Dialer, Origin, Way},
@@ -57,6 +57,8 @@ struct Issued {
     number: usize,
     /// What was presented, in order.
     presented: Vec<String>,
+    /// Of that, what may be spent by it.
+    spent: Vec<String>,
     scopes: Vec<Option<ScopeSet>>,
 }
 
@@ -68,6 +70,7 @@ impl As {
                 current: "r1".to_owned(),
                 number: 1,
                 presented: Vec::new(),
+                spent: Vec::new(),
                 scopes: Vec::new(),
             }),
             called: watch::Sender::new(0),
@@ -77,6 +80,16 @@ impl As {
 
     pub(super) fn presented(&self) -> Vec<String> {
         self.state.lock().unwrap().presented.clone()
+    }
+
+    /// What was presented and may have been spent by it, in order.
+    pub(super) fn spent(&self) -> Vec<String> {
+        self.state.lock().unwrap().spent.clone()
+    }
+
+    /// From now on this is what comes next.
+    pub(super) fn now(&self, steps: impl IntoIterator<Item = Step>) {
+        *self.steps.lock().unwrap() = steps.into_iter().collect();
     }
 
     pub(super) fn scopes(&self) -> Vec<Option<String>> {
@@ -147,7 +160,15 @@ impl Redeem for Arc<As> {
         self.called.send_modify(|calls| *calls += 1);
         self.gate.subscribe().wait_for(|open| *open).await.unwrap();
         let step = self.steps.lock().unwrap().pop_front();
-        match step.unwrap_or(Step::Rotate) {
+        let step = step.unwrap_or(Step::Rotate);
+        let is_spent = match &step {
+            Step::Refuse(cause) => Fate::of(&cause.clone().into()) != Fate::Unspent,
+            step => !matches!(step, Step::Keep),
+        };
+        if is_spent {
+            self.state.lock().unwrap().spent.push(token.clone());
+        }
+        match step {
             Step::Rotate => self.rotate(&token, true),
             Step::Keep => self.rotate(&token, false),
             Step::Rolled(seconds) => Ok(Answer {
