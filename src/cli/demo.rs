@@ -1,6 +1,7 @@
 //! `bursar demo`: a simulated LMS, its authorization server and bursar before them, all on loopback and with a key made
 //! for the occasion. Needs no configuration, no network and no other program.
 
+mod lanes;
 mod report;
 mod scrape;
 mod stage;

@@ -34,7 +34,7 @@ use page::Page;
 
 /// Why nobody is logged in now.
 #[derive(Debug, thiserror::Error)]
-enum LoginError {
+pub(in crate::cli) enum LoginError {
     #[error(transparent)]
     Dialogue(#[from] DialogueError),
     #[error("no token: {0}")]
@@ -165,7 +165,7 @@ async fn log_in(
 }
 
 /// Exchanges the code and stores what it brings. Nobody else changes the record meanwhile.
-async fn conclude(
+pub(in crate::cli) async fn conclude(
     custody: &Custody<'_>,
     key: &StoreKey,
     code: &LoginGrant,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, header::HOST};
 use http_body_util::Full;
 use tokio::task::spawn_blocking;
 use url::Url;
@@ -93,6 +93,8 @@ pub(super) enum StageError {
     App(#[from] AppError),
     #[error("bursar's start broke off")]
     Start(#[from] tokio::task::JoinError),
+    #[error("nobody could log in")]
+    Login(#[source] io::Error),
     #[error("bursar does not say where it {0}")]
     Address(&'static str),
 }
@@ -234,9 +236,21 @@ pub(super) async fn call(
     target: &str,
     body: &'static str,
 ) -> io::Result<Response<Bytes>> {
+    call_host(authority, authority, method, target, body).await
+}
+
+/// As [`call`], to a host that is found at `authority`.
+pub(super) async fn call_host(
+    authority: &str,
+    host: &str,
+    method: Method,
+    target: &str,
+    body: &'static str,
+) -> io::Result<Response<Bytes>> {
     let request = Request::builder()
         .method(method)
         .uri(target)
+        .header(HOST, host)
         .body(Full::from(body))
         .map_err(io::Error::other)?;
     tokio::time::timeout(REQUEST_TIMEOUT, exchange(authority, request))
@@ -286,19 +300,39 @@ scopes     = [{scopes}]
 }
 
 /// A temporary directory that only we can enter. Gone, with all that is in it, when it is dropped.
-struct PrivateDirectory {
+pub(super) struct PrivateDirectory {
     path: PathBuf,
 }
 
 impl PrivateDirectory {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         // Nobody can have guessed the name, and a directory that exists already is an error.
         let path = std::env::temp_dir().join(format!("bursar-demo-{}", random::id128()));
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self { path })
     }
 
-    fn keep(&self, name: &str, secret: &SecretString) -> io::Result<PathBuf> {
+    /// The head of a configuration that keeps all its state in here.
+    pub(super) fn configuration(&self) -> String {
+        let text = |name: &str| toml::Value::from(self.path.join(name).display().to_string());
+        format!(
+            "[server]
+listen = \"127.0.0.1:0\"
+drain_timeout = \"5s\"
+[admin]
+listen = \"127.0.0.1:0\"
+control = \"127.0.0.1:0\"
+[state]
+path = {}
+key_file = {}
+",
+            text("state"),
+            text("state-key"),
+        )
+    }
+
+    /// Keeps a secret.
+    pub(super) fn keep(&self, name: &str, secret: &SecretString) -> io::Result<PathBuf> {
         let path = self.path.join(name);
         OpenOptions::new()
             .write(true)

@@ -11,10 +11,11 @@ use serde_json::Value;
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
+    lanes::Lanes,
     report::Report,
     stage::{CREDENTIAL, Stage, UPSTREAM, call, text_of},
 };
-use crate::mock::Counters;
+use crate::{causes::with_causes, mock::Counters};
 
 /// Short enough to see a refresh, long enough for the steps before it: renewed when about half of it is over.
 pub(super) const FIRST_LIFETIME: Duration = Duration::from_secs(8);
@@ -71,6 +72,8 @@ impl Tour {
         let result = self.early_refresh().await;
         self.note(result);
         let result = self.healed_401().await;
+        self.note(result);
+        let result = self.lanes().await;
         self.note(result);
         let result = self.counters().await;
         self.note(result);
@@ -233,6 +236,24 @@ impl Tour {
             &1,
         );
         Ok(())
+    }
+
+    async fn lanes(&mut self) -> io::Result<()> {
+        self.report
+            .step("Every system has a way in of its own: one call on each");
+        self.report
+            .say("\nBrightspace, with a service user (client credentials, signed assertions)");
+        let answer = self.send(Method::GET, WHOAMI, "").await?;
+        self.report.check_eq(
+            "the LMS accepts the credential that bursar put on",
+            &answer.status(),
+            &StatusCode::OK,
+        );
+        let lanes = Lanes::set().await;
+        let lanes = lanes.map_err(|error| io::Error::other(with_causes(&error).to_string()))?;
+        let shown = lanes.show(&mut self.report).await;
+        lanes.strike().await;
+        shown
     }
 
     async fn counters(&mut self) -> io::Result<()> {

@@ -66,7 +66,7 @@ pub(super) enum Listener {
 
 /// Why there is no code.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DialogueError {
+pub(in crate::cli) enum DialogueError {
     #[error(transparent)]
     Door(#[from] DoorError),
     #[error(transparent)]

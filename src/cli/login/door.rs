@@ -52,7 +52,7 @@ pub(super) struct Door {
 
 /// Why it cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DoorError {
+pub(in crate::cli) enum DoorError {
     /// The address is taken, or not for us.
     #[error("cannot listen on {address}, to which redirect_uri points")]
     Bind {
