@@ -41,7 +41,7 @@ impl Lanes {
     pub(super) async fn set() -> Result<Self, StageError> {
         let directory = PrivateDirectory::new().map_err(StageError::Directory)?;
         let mut mocks = Vec::new();
-        let mut text = directory.configuration();
+        let mut text = directory.configuration().map_err(StageError::Directory)?;
         for system in SYSTEMS {
             let mock = Mock::start((system.mock)()?).await;
             let mock = mock.map_err(StageError::Mock)?;

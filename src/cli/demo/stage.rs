@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{Method, Request, Response, header::HOST};
 use http_body_util::Full;
@@ -313,22 +314,25 @@ impl PrivateDirectory {
     }
 
     /// The head of a configuration that keeps all its state in here.
-    pub(super) fn configuration(&self) -> String {
-        let text = |name: &str| toml::Value::from(self.path.join(name).display().to_string());
-        format!(
+    pub(super) fn configuration(&self) -> io::Result<String> {
+        // The key has 32 bytes, and what it seals is worth nothing.
+        let key = STANDARD.encode(random::id128());
+        let key_file = self.keep("state-key", &key.into())?;
+        let text = |path: PathBuf| toml::Value::from(path.display().to_string());
+        Ok(format!(
             "[server]
-listen = \"127.0.0.1:0\"
+listen        = \"127.0.0.1:0\"
 drain_timeout = \"5s\"
 [admin]
-listen = \"127.0.0.1:0\"
+listen  = \"127.0.0.1:0\"
 control = \"127.0.0.1:0\"
 [state]
-path = {}
+path     = {}
 key_file = {}
 ",
-            text("state"),
-            text("state-key"),
-        )
+            text(self.path.join("state")),
+            text(key_file),
+        ))
     }
 
     /// Keeps a secret.

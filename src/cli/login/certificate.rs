@@ -24,7 +24,7 @@ pub(super) struct SelfSigned {
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CertificateError {
+pub(in crate::cli) enum CertificateError {
     /// The library refuses.
     #[error("it cannot be signed")]
     Signing(#[from] rcgen::Error),

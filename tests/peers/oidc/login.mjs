@@ -1,6 +1,7 @@
 // What tests of logins share: a server at which people may log in, an upstream, a configuration, a login.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import path from 'node:path';
 
@@ -24,7 +25,9 @@ export async function stage(t, lifetime) {
   t.after(() => authorizationServer.stop());
   const resourceServer = await startResourceServer(authorizationServer);
   t.after(() => resourceServer.stop());
-  return { directory: workDirectory(t), redirect, authorizationServer, resourceServer };
+  const directory = workDirectory(t);
+  writePrivate(path.join(directory, 'state-key'), `${randomBytes(32).toString('base64')}\n`);
+  return { directory, redirect, authorizationServer, resourceServer };
 }
 
 /** A configuration of its own with the same client and the same directory of logins. */
