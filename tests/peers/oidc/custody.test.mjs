@@ -23,8 +23,9 @@ function load(url, headers = {}) {
   const worker = (async () => {
     while (goesOn) {
       const response = await fetch(`${url}/read/x`, { headers }).catch(() => undefined);
-      const key = response?.status ?? 'none';
-      await response?.arrayBuffer().catch(() => undefined);
+      const body = await response?.text().catch(() => '');
+      const code = () => `${response.status} ${/"code":\s*"(\w+)"/.exec(body)?.[1]}`;
+      const key = response === undefined ? 'none' : response.status === 200 ? 200 : code();
       answers.set(key, (answers.get(key) ?? 0) + 1);
       await sleep(200);
     }
@@ -37,13 +38,14 @@ function load(url, headers = {}) {
 }
 
 test('2,000 rotations across restarts: the server sees each refresh token once, and every grant is alive at the end', async (t) => {
-  const peers = await stage(t, 2);
+  // The server counts lifetimes in whole seconds, so that a quarter of it, the margin, is what it may cut off.
+  const peers = await stage(t, 4);
   const { file, ports } = await configuration(peers, 'subject_header = "X-Person"');
-  const people = Array.from({ length: 40 }, (_, number) => `person-${number}`);
+  const people = Array.from({ length: 60 }, (_, number) => `person-${number}`);
   for (const subject of people) await login(file, { subject });
 
   let restarts = 0;
-  let failed = 0;
+  const failures = new Map();
   while (refreshes(peers.authorizationServer).length < 2_000) {
     const bursar = await startBursar(t, file, ports, { ready: false });
     const stops = people.map((person) => load(bursar.url, { 'X-Person': person }));
@@ -53,7 +55,7 @@ test('2,000 rotations across restarts: the server sees each refresh token once, 
     const answers = await Promise.all(stops.map((stop) => stop()));
     assert.equal(await stopping, 0, bursar.log());
     for (const counted of answers) {
-      for (const [status, count] of counted) if (status !== 200 && status !== 'none') failed += count;
+      for (const [answer, count] of counted) if (answer !== 200 && answer !== 'none') failures.set(answer, (failures.get(answer) ?? 0) + count);
     }
     restarts += 1;
   }
@@ -65,7 +67,7 @@ test('2,000 rotations across restarts: the server sees each refresh token once, 
   assert.equal(await bursar.stop(), 0);
   const shown = assertEachOnce(peers.authorizationServer);
   assert.ok(shown >= 2_000);
-  assert.equal(failed, 0);
+  assert.deepEqual([...failures], []);
   assert.ok(peers.resourceServer.requests.every(({ told }) => told.active), 'a dead token reached the upstream');
   t.diagnostic(`${shown} rotations by ${people.length} people, ${restarts} restarts, ${peers.resourceServer.requests.length} requests`);
 });

@@ -52,7 +52,6 @@ authorize_url = "${authorizationServer.issuer}/auth"
 token_url = "${authorizationServer.tokenUrl}"
 issuer = "${authorizationServer.issuer}"
 redirect_uri = "http://127.0.0.1:${redirect}/callback"
-safety_margin = "0s"
 ${extra}
 [upstreams.api]
 base_url = "${resourceServer.origin}"
