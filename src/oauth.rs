@@ -183,6 +183,8 @@ pub struct Answer {
     pub refresh_token: Option<SecretString>,
     /// How long that is good for, where the answer says so (`refresh_token_expires_in`).
     pub refresh_expires_in: Option<Duration>,
+    /// How long ago the answer came, where it is an earlier one that was kept; its lifetime counts from then.
+    pub kept_for: Option<Duration>,
     /// Who has logged in, where the answer says so (Canvas): for people to read.
     pub account: Option<String>,
     /// Local minus server, in seconds, from the answer's `Date`.
@@ -283,6 +285,15 @@ pub enum OAuthError {
     TemporarilyUnavailable,
     ServerError,
     Other,
+}
+
+impl Answer {
+    /// What is left of its lifetime, as it stands when it is handed over; `None`: not stated.
+    #[must_use]
+    pub fn left(&self) -> Option<Duration> {
+        let age = self.kept_for.unwrap_or_default();
+        Some(self.expires_in?.saturating_sub(age))
+    }
 }
 
 impl ClientParams {

@@ -96,6 +96,7 @@ fn token(
         refresh_token: refresh_token(members.get(names.refresh_token))?,
         // No standard has it. What cannot be read of it must not cost the refresh token that it is about.
         refresh_expires_in: lifetime(members.get(names.refresh_expires_in)).unwrap_or(None),
+        kept_for: None,
         account: members.get("user").and_then(account),
         skew_seconds: None,
     })

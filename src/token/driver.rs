@@ -189,8 +189,12 @@ impl<S: TokenSource> Driver<S> {
             is_forced,
         };
         let outcome = self.request(&supply, request).await;
-        let failure = outcome.as_ref().err().map(|failure| &failure.cause);
-        self.params.metrics.count_refresh(since, failure);
+        // One that was kept was no token request.
+        let is_kept = matches!(&outcome, Ok(answer) if answer.kept_for.is_some());
+        if !is_kept {
+            let failure = outcome.as_ref().err().map(|failure| &failure.cause);
+            self.params.metrics.count_refresh(since, failure);
+        }
         let Some(cell) = self.cell.upgrade() else {
             return;
         };
@@ -230,7 +234,8 @@ impl<S: TokenSource> Driver<S> {
         let held = cell.held();
         let generation = cell.next_generation();
         // Counted from before the request was sent: the AS cannot have issued it earlier.
-        let fresh = Schedule::new(sent, lifetime, &timing, random::fraction());
+        let issued = sent.before(answer.kept_for.unwrap_or_default());
+        let fresh = Schedule::new(issued, lifetime, &timing, random::fraction());
         let same = held.filter(|held| held.token.injection == answer.injection);
         let again = same.as_ref().and_then(|held| {
             let earlier = held.schedule.as_ref()?;
@@ -242,7 +247,7 @@ impl<S: TokenSource> Driver<S> {
                 injection: answer.injection,
                 generation,
                 granted,
-                issued: same.map_or(sent, |held| held.token.issued),
+                issued: same.map_or(issued, |held| held.token.issued),
                 expires: Some(schedule.expires),
                 usable_until: Some(schedule.usable_until),
             }),

@@ -128,6 +128,7 @@ impl TokenSource for UserKeys {
             granted: None,
             refresh_token: None,
             refresh_expires_in: None,
+            kept_for: None,
             account: None,
             skew_seconds: None,
         })

@@ -71,8 +71,8 @@ impl Description {
             scopes_asked: subject.asked.map(names),
             scopes_granted: token.granted.as_ref().map(names),
             scopes_missing: missing,
-            expires_in_seconds: token.expires_in.map(|life| life.as_secs()),
-            expires_at: token.expires_in.map(|life| rfc3339(now.after(life).wall)),
+            expires_in_seconds: token.left().map(|life| life.as_secs()),
+            expires_at: token.left().map(|life| rfc3339(now.after(life).wall)),
             jwt: jwt(bare(token)),
         }
     }

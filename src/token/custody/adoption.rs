@@ -65,7 +65,8 @@ pub(super) fn adopt(access: &Access, asked: &Asked, now: Duration) -> Option<Ans
     }
     let mut answer = Answer {
         injection: Injection::bearer(&access.token)?,
-        expires_in: Some(left.min(lifetime)),
+        expires_in: Some(lifetime),
+        kept_for: Some(now.saturating_sub(access.issued)),
         granted: access.granted.as_deref().and_then(parse),
         refresh_token: None,
         refresh_expires_in: None,

@@ -74,6 +74,7 @@ impl TokenSource for OneToken {
             left => Ok(Answer {
                 refresh_token: None,
                 refresh_expires_in: None,
+                kept_for: None,
                 account: None,
                 injection: bearer(&format!("token-{number}")),
                 expires_in: Some(Duration::from_secs(left)),

@@ -27,6 +27,8 @@ pub(super) enum Step {
     Token(Option<u64>),
     /// This very token, for so many seconds.
     Same(&'static str, u64),
+    /// A token that came for an hour and has been kept for so many seconds of it.
+    Kept(u64),
     /// A new token for an hour, with this `scope`.
     Granted(ScopeSet),
     /// No token.
@@ -126,6 +128,10 @@ impl Script {
         match step {
             Step::Token(lifetime) => Ok(self.token(lifetime.map(Duration::from_secs), None)),
             Step::Granted(scopes) => Ok(self.token(hour, Some(scopes))),
+            Step::Kept(seconds) => Ok(Answer {
+                kept_for: Some(Duration::from_secs(seconds)),
+                ..self.token(hour, None)
+            }),
             Step::Same(text, seconds) => Ok(Answer {
                 injection: bearer(text),
                 ..self.token(Some(Duration::from_secs(seconds)), None)
@@ -158,6 +164,7 @@ impl Script {
             injection: bearer(&format!("token-{number}")),
             refresh_token: None,
             refresh_expires_in: None,
+            kept_for: None,
             account: None,
             expires_in,
             granted,

@@ -269,3 +269,19 @@ async fn a_driver_ends_with_its_cell_even_in_the_middle_of_a_token_request() {
     settle().await;
     assert_eq!(std::sync::Arc::strong_count(&script), 1);
 }
+
+// Its margin is that of the lifetime as received, however little of it is left.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_kept_has_the_margin_and_the_renewal_of_its_whole_life_and_is_no_token_request()
+ {
+    let bench = Bench::start([Step::Kept(2_800), DOWN]);
+    bench.held().await;
+    assert!(
+        bench.has_sample(r#"bursar_token_refreshes_total{credential="d2l",result="success"} 0"#)
+    );
+    pass(200.0).await;
+    assert_eq!(bench.state(), "failing");
+    assert_eq!(bench.token().await, Ok("token-1".to_owned()));
+    pass(571.0).await;
+    assert!(bench.token().await.is_err(), "inside its margin of 30 s");
+}

@@ -20,6 +20,7 @@ fn the_audience_that_works_is_told_with_the_line_to_write() {
         injection: Injection::Bearer(HeaderValue::from_static("Bearer t0k3n")),
         refresh_token: None,
         refresh_expires_in: None,
+        kept_for: None,
         account: None,
         expires_in: None,
         granted: None,

@@ -21,6 +21,7 @@ fn answer(granted: Option<&str>) -> Result<Answer, Failure> {
         injection: Injection::Bearer(HeaderValue::from_static("Bearer t0k3n")),
         refresh_token: None,
         refresh_expires_in: None,
+        kept_for: None,
         account: None,
         expires_in: Some(Duration::from_secs(3600)),
         granted: granted.map(|scopes| ScopeSet::parse(scopes).unwrap()),

@@ -140,6 +140,7 @@ impl As {
             granted: None,
             refresh_token: renews.then(|| SecretString::from(state.current.as_str())),
             refresh_expires_in: None,
+            kept_for: None,
             account: None,
             skew_seconds: None,
         })

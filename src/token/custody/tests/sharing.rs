@@ -44,7 +44,7 @@ async fn a_restart_costs_no_rotation_while_the_stored_token_is_good() {
     use crate::oauth::TokenSource as _;
     let answer = restarted.custody.request(request).await.unwrap();
     assert_eq!(super::bench::text(&answer), "a2");
-    let left = answer.expires_in.unwrap();
+    let left = answer.left().unwrap();
     assert!(left <= Duration::from_secs(3_000) && left > Duration::from_secs(2_990));
     assert_eq!(bench.server.presented().len(), 1);
 
