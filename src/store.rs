@@ -22,9 +22,9 @@
 //!
 //! # Files
 //!
-//! [`key`] names a record, [`record`] is what it holds, [`seal`] what hides it and [`key_file`] where the keys for that come from.
-//! [`directory`] opens files so that nobody can slip us another, [`file`] and [`memory`] are the two backends. [`turns`] queues the tasks
-//! of one process, [`metrics`] counts, [`error`] says what went wrong and what to do.
+//! `key` names a record, `record` is what it holds, `seal` what hides it and `key_file` where the keys for that come from.
+//! `directory` opens files so that nobody can slip us another, `file` and `memory` are the two backends. `turns` queues the tasks
+//! of one process, `metrics` counts, `error` says what went wrong and what to do.
 
 mod directory;
 mod error;

@@ -1,8 +1,8 @@
 //! Holds GETs back while the LMS asks for fewer requests (`upstreams.NAME.pace`), instead of sending a burst into its 429.
 //!
-//! What makes the line close is what an answer says ([`Quota::wait`](super::quota::Quota::wait)), whatever the method of its request.
+//! What makes the line close is what an answer says (`Quota::wait`), whatever the method of its request.
 //! While it is closed, GET and HEAD wait, first come first served over all workers; how they go afterwards is in [`line`].
-//! Everything is bounded: one waits for at most as long as it is told, and at most [`line::MOST_WAITING`] do. Who would wait longer goes out at
+//! Everything is bounded: one waits for at most as long as it is told, and at most `line::MOST_WAITING` do. Who would wait longer goes out at
 //! once, and whose time is up then: what the LMS says to that passes unchanged. Other methods are never held: nobody
 //! knows whether what they change can wait. An application that leaves frees its place.
 //!

@@ -23,8 +23,8 @@
 //!
 //! # Files
 //!
-//! [`rotation`] is the order above, [`fate`] the table, [`adoption`] the way from a record to a token and back, [`holdings`] what only
-//! this process knows, and [`rotations`] what a shutdown waits for.
+//! `rotation` is the order above, `fate` the table, `adoption` the way from a record to a token and back, `holdings` what only
+//! this process knows, and `rotations` what a shutdown waits for.
 
 mod adoption;
 mod fate;
