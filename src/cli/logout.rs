@@ -125,9 +125,9 @@ fn report(end: &End, credential: &str) -> Exit {
         ),
         End::Forgotten(Revoked::NoWay) => (
             format!(
-                "Forgotten here, but not taken back: for {credential} no way is known to revoke a login at the authorization \
-                 server (revocation_url). Whoever has a copy of the store and its key could go on with it: remove the\n\
-                 application's access in the account's settings at the LMS.\n"
+                "Forgotten here, but not taken back: for {credential} no way is known to revoke a login at the authorization\n\
+                 server (revocation_url). Who has a copy of the store and its key could go on with it: remove the application's\n\
+                 access in the account's settings at the LMS.\n"
             ),
             Exit::Done,
         ),

@@ -199,15 +199,17 @@ impl Room {
             ));
         }
         if self.lines.is_some() {
-            let when = match &self.door {
-                Some(_) => "If the browser cannot reach this machine",
-                None => {
-                    "When the browser has ended at an address that begins with the redirect URI"
+            text.push_str(&match &self.door {
+                Some(_) => {
+                    "If it cannot come back to this machine, paste the address at which it has ended here.\n"
+                        .to_owned()
                 }
-            };
-            text.push_str(&format!(
-                "{when}, paste that address here (whether its page could be shown or not).\n"
-            ));
+                None => format!(
+                    "In the end the browser is at an address that begins with {}: paste that address here, \
+                     whether its page\ncould be shown or not.\n",
+                    self.redirect_uri.as_str()
+                ),
+            });
         }
         if self.door.is_some() && browser::is_elsewhere(surroundings) {
             text.push_str(&over_ssh(request.credential, self.redirect_uri.port()));
