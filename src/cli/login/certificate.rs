@@ -65,7 +65,7 @@ impl SelfSigned {
     }
 }
 
-fn fingerprint(certificate: &[u8]) -> String {
+pub(super) fn fingerprint(certificate: &[u8]) -> String {
     let mut text = String::new();
     for byte in digest::digest(&digest::SHA256, certificate).as_ref() {
         if !text.is_empty() {

@@ -1,5 +1,10 @@
 //! What comes in by the loopback port, and what does not.
 
+use rustls::{
+    DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::JoinHandle,
@@ -179,4 +184,80 @@ async fn https_has_a_certificate_for_the_host() {
             .starts_with("https://localhost:")
     );
     assert_eq!(door.fingerprint().unwrap().len(), 95);
+}
+
+/// A person who compares fingerprints.
+#[derive(Debug)]
+struct Compares(String);
+
+impl ServerCertVerifier for Compares {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        assert_eq!(certificate::fingerprint(certificate), self.0);
+        assert_eq!(name.to_str(), "localhost");
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
+
+#[tokio::test]
+async fn over_https_a_browser_whose_user_accepts_the_certificate_comes_in() {
+    let uri = RedirectUri::parse("https://localhost:0/callback").unwrap();
+    let door = Door::bind(&uri).await.unwrap();
+    let verifier = Compares(door.fingerprint().unwrap().to_owned());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    let uri = door.redirect_uri().clone();
+    let _door = door.open(Arc::new(Attempt::new(Flow::begin(AuthorizationParams {
+        authorize_url: "https://as.test/auth".parse().unwrap(),
+        redirect_uri: uri.clone(),
+        issuer: None,
+        pkce: true,
+        relay_parameter: None,
+    }))));
+    let stream = TcpStream::connect(("127.0.0.1", uri.port())).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    let head = format!(
+        "GET /callback?code=1&state=guess HTTP/1.1\r\nHost: {}\r\n\r\n",
+        uri.authority()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains("another login"), "{answer}");
 }
