@@ -435,3 +435,18 @@ fn route_test_takes_the_function_of_a_url() {
         unnamed.stdout
     );
 }
+
+#[test]
+fn check_says_what_an_administrator_has_to_enter() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = toml("https://moodle.example", "canary-moodle-token", "", "");
+    let file = write_private(&directory.path().join("bursar.toml"), &text);
+    let arguments = ["check", "--offline", "--config", file.to_str().unwrap()];
+    let checked = bursar_in(directory.path(), &[], &arguments);
+    let said = checked.said();
+    assert!(
+        said.contains("functions core_course_get_contents core_course_get_courses;"),
+        "{said}"
+    );
+    assert!(!said.contains("canary"), "{said}");
+}

@@ -1,10 +1,12 @@
 //! What to enter in each LMS's admin page, so that it knows bursar: as far as the configuration says it.
 
+use std::collections::BTreeSet;
+
 use super::report::{Category, Check};
 use crate::{
     cli::stored::asked_scopes,
     config::Config,
-    oauth::{ClientAuth, ClientParams, Dialect, Grant},
+    oauth::{ClientAuth, ClientParams, Dialect, Grant, Injection},
     token::{Credential, Source},
 };
 
@@ -12,15 +14,39 @@ pub(super) fn check(config: &Config) -> Option<Category> {
     let checks: Vec<_> = config
         .credentials
         .iter()
-        .filter_map(|credential| {
-            let client = credential.source.client()?;
-            Some(Check::good(describe(config, credential, client)))
+        .filter_map(|credential| match &credential.source {
+            Source::Static(Injection::Parameter { .. }) => {
+                Some(Check::good(service(config, credential)))
+            }
+            source => {
+                let client = source.client()?;
+                Some(Check::good(describe(config, credential, client)))
+            }
         })
         .collect();
     (!checks.is_empty()).then_some(Category {
         name: "what to register at the LMS",
         checks,
     })
+}
+
+/// Moodle: what an administrator makes the token for.
+fn service(config: &Config, credential: &Credential) -> String {
+    let mut functions = BTreeSet::new();
+    for upstream in &config.upstreams {
+        let own = &upstream.tokens.credential.name;
+        let routes = upstream.policy.routes.iter().filter(|route| {
+            let name = route.credential.as_ref().unwrap_or(own);
+            *name == credential.name && !route.deny
+        });
+        functions.extend(routes.flat_map(|route| route.functions.iter().map(String::as_str)));
+    }
+    let functions: Vec<_> = functions.into_iter().collect();
+    format!(
+        "{}: an external service with the functions {}; a user who may use it and webservice/rest:use; a token for both",
+        credential.name,
+        functions.join(" ")
+    )
 }
 
 fn describe(config: &Config, credential: &Credential, client: &ClientParams) -> String {
