@@ -250,7 +250,7 @@ impl Tour {
             &StatusCode::OK,
         );
         let lanes = Lanes::set().await;
-        let lanes = lanes.map_err(|error| io::Error::other(with_causes(&error).to_string()))?;
+        let lanes = lanes.map_err(|error| io::Error::other(with_causes(&error)))?;
         let shown = lanes.show(&mut self.report).await;
         lanes.strike().await;
         shown

@@ -4,7 +4,10 @@ use std::io;
 
 use crate::{
     cli::demo::stage::PrivateDirectory,
-    mock::{KeySource, Lms, Mock, MockParams, RegisteredClient, RegisteredIdKeys},
+    mock::{
+        KeySource, Lms, LtiaasParams, Mock, MockParams, RefreshTokens, RegisteredClient,
+        RegisteredIdKeys,
+    },
     scope::{InvalidScope, ScopeSet},
 };
 
@@ -109,6 +112,37 @@ redirect_uri  = \"http://127.0.0.1:8765/callback\"
         },
         has_login: true,
         target: "/api/v1/courses",
+    },
+    System {
+        name: "ltiaas",
+        title: "LTIAAS before a Brightspace (an API key, tokens of the LMS by way of LTIAAS)",
+        how: "with a token of the LMS that LTIAAS handed out",
+        mock: || {
+            let mut params = MockParams {
+                lms: Lms::Ltiaas,
+                ..client("users:own_profile:read")?
+            };
+            params.login.refresh_tokens = RefreshTokens::Reusable;
+            Ok(params)
+        },
+        toml: |mock, directory| {
+            let site = LtiaasParams::default();
+            let api_key = directory.keep("ltiaas-key", &site.api_key)?;
+            Ok(format!(
+                "[credentials.ltiaas]
+profile      = \"ltiaas\"
+api_key_file = {api_key:?}
+platform_id  = \"{platform}\"
+token_url    = \"{origin}/api/oauth/access-token\"
+redirect_uri = \"http://127.0.0.1:8765/callback\"
+{upstream}",
+                platform = site.platform_id,
+                origin = mock.origin(),
+                upstream = upstream("ltiaas", mock, "brightspace", "\"users:own_profile:read\""),
+            ))
+        },
+        has_login: true,
+        target: WHOAMI,
     },
     System {
         name: "dap",
