@@ -4,9 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{
-    completion::CompletionArgs, demo::DemoArgs, man::ManArgs, mock::MockArgs, output::Format,
-};
+use super::{completion::CompletionArgs, man::ManArgs, mock::MockArgs, output::Format};
 use crate::keys::Algorithm;
 
 /// Examples stand before the options: most people need no more.
@@ -325,6 +323,14 @@ Exit codes: 0 done, 1 refused (a key waits for its turn already, unless --replac
     Rotate(RotateArgs),
     /// Print the public key set, as the authorization server needs it.
     Jwks(WhoseKeys),
+}
+
+/// Try bursar in front of a simulated LMS; nothing to configure, nothing leaves this machine
+#[derive(Args, Clone, Copy)]
+pub(super) struct DemoArgs {
+    /// Make a tour by itself on free ports, show what happens, and exit: 0 only if all went as it should
+    #[arg(long)]
+    pub(super) once: bool,
 }
 
 /// `bursar keys new`.

@@ -9,10 +9,10 @@ mod tour;
 
 use std::{io, time::Duration};
 
-use clap::Args;
-
 use super::{
-    Exit, Surroundings, mock, output,
+    Exit, Surroundings,
+    args::DemoArgs,
+    mock, output,
     signals::{self, Hangup, Hangups},
 };
 use crate::causes::with_causes;
@@ -22,14 +22,6 @@ use tour::Tour;
 
 /// Limit of the whole tour; it takes about seven seconds.
 const TOUR_LIMIT: Duration = Duration::from_secs(60);
-
-/// Try bursar in front of a simulated LMS; nothing to configure, nothing leaves this machine
-#[derive(Args, Clone, Copy)]
-pub(super) struct DemoArgs {
-    /// Make a tour by itself on free ports, show what happens, and exit: 0 only if all went as it should
-    #[arg(long)]
-    once: bool,
-}
 
 /// Runs the demonstration.
 pub(super) fn run(args: DemoArgs, surroundings: &Surroundings) -> Exit {
