@@ -59,7 +59,8 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
 pub struct IdKey {
     id: String,
     key: SecretString,
-    hmac: hmac::Key,
+    /// Boxed: it is more than a kilobyte.
+    hmac: Box<hmac::Key>,
 }
 
 impl IdKey {
@@ -67,6 +68,7 @@ impl IdKey {
     #[must_use]
     pub fn new(id: String, key: SecretString) -> Self {
         let hmac = hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret().as_bytes());
+        let hmac = Box::new(hmac);
         Self { id, key, hmac }
     }
 

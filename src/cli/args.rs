@@ -376,7 +376,7 @@ const LONGEST_LOGIN: Duration = Duration::from_secs(5 * 60);
 /// Log in at an authorization server, so that bursar can get tokens in a person's name.
 #[derive(Args)]
 pub(super) struct LoginArgs {
-    /// For which credential: one whose grant is authorization_code.
+    /// For which credential: one whose grant is authorization_code, or id_key without user_id.
     pub(super) credential: String,
     /// Whose login it is, where the credential has one for each person (subject_header): the name that the application sends.
     #[arg(long, value_name = "NAME")]

@@ -3,6 +3,7 @@
 mod attempt;
 mod browser;
 mod certificate;
+mod consent;
 mod dialogue;
 mod door;
 mod guard;
@@ -29,6 +30,8 @@ use crate::{
     scope::{Scope, ScopeSet},
     store::{StoreError, StoreKey},
 };
+use attempt::Brought;
+pub(super) use consent::Place;
 use dialogue::{DialogueError, Listener, Manner, Request};
 use page::Page;
 
@@ -44,6 +47,8 @@ pub(in crate::cli) enum LoginError {
          Enable refresh tokens in the application's registration"
     )]
     NoRefreshToken,
+    #[error("what came back is the answer to another kind of login; please report this")]
+    OtherKind,
     #[error("the token store")]
     Store(#[from] StoreError),
 }
@@ -53,7 +58,7 @@ impl LoginError {
         match self {
             Self::Dialogue(DialogueError::TimedOut(_)) => Exit::LoginNeeded,
             Self::Dialogue(DialogueError::Interrupted) => Exit::Interrupted,
-            Self::Dialogue(_) | Self::NoRefreshToken => Exit::Failed,
+            Self::Dialogue(_) | Self::NoRefreshToken | Self::OtherKind => Exit::Failed,
             Self::Exchange(failure) => match check::advice(&failure.cause) {
                 (Exit::Temporary, _) => Exit::Temporary,
                 _ => Exit::Failed,
@@ -79,15 +84,28 @@ impl LoginError {
 }
 
 pub(super) fn run(args: &LoginArgs, loaded: &Loaded, surroundings: &Surroundings) -> Exit {
-    let found = Custody::of(&loaded.config, &args.credential)
-        .and_then(|custody| Ok((custody.subject(args.subject.as_deref())?, custody)));
-    let (subject, custody) = match found {
-        Ok(found) => found,
-        Err(error) => {
-            tell(&format!("bursar: {error}\n"));
-            return error.exit();
+    let config = &loaded.config;
+    let outcome = match stored::user_key_of(config, &args.credential) {
+        Some((credential, params)) => {
+            let subject = args.subject.as_deref();
+            Place::of(config, credential, params, subject)
+                .map(|place| run_to_end(&args.credential, place.log_in(args, surroundings)))
         }
+        None => Custody::of(config, &args.credential).and_then(|custody| {
+            let subject = custody.subject(args.subject.as_deref())?;
+            let scopes = asked_scopes(config, &custody.credential.name);
+            let (subject, scopes) = (subject.as_ref(), scopes.as_ref());
+            let login = log_in(&custody, subject, scopes, args, surroundings);
+            Ok(run_to_end(&args.credential, login))
+        }),
     };
+    outcome.unwrap_or_else(|error| {
+        tell(&format!("bursar: {error}\n"));
+        error.exit()
+    })
+}
+
+fn run_to_end(credential: &str, login: impl Future<Output = Result<(), LoginError>>) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -98,18 +116,10 @@ pub(super) fn run(args: &LoginArgs, loaded: &Loaded, surroundings: &Surroundings
             return Exit::Failed;
         }
     };
-    let scopes = asked_scopes(&loaded.config, &custody.credential.name);
-    let outcome = runtime.block_on(log_in(
-        &custody,
-        subject.as_ref(),
-        scopes.as_ref(),
-        args,
-        surroundings,
-    ));
-    match outcome {
+    match runtime.block_on(login) {
         Ok(()) => Exit::Done,
         Err(error) => {
-            let hint = error.hint(&custody.credential.name);
+            let hint = error.hint(credential);
             let hint = hint.map_or_else(String::new, |hint| format!("  {hint}\n"));
             tell(&format!("bursar: {}\n{hint}", with_causes(&error)));
             error.exit()
@@ -138,6 +148,7 @@ async fn log_in(
         client_id: &params.client.client_id,
         params: authorization,
         scopes,
+        signer: None,
     };
     let manner = Manner {
         opens_browser: !args.no_browser,
@@ -146,7 +157,10 @@ async fn log_in(
         limit: args.timeout,
     };
     let mut stops = signals::listen().map_err(DialogueError::Signals)?;
-    let (code, listener) = dialogue::ask(&request, manner, &mut stops, surroundings).await?;
+    let (brought, listener) = dialogue::ask(&request, manner, &mut stops, surroundings).await?;
+    let Brought::Grant(code) = brought else {
+        return Err(LoginError::OtherKind);
+    };
     let concluded = conclude(custody, &key, &code, scopes).await;
     show(listener, &concluded).await;
     let (answer, account) = concluded?;

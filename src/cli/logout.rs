@@ -6,6 +6,7 @@ use super::{
     Exit,
     args::LogoutArgs,
     check,
+    login::Place,
     output::tell,
     stored::{self, Custody},
 };
@@ -20,6 +21,8 @@ use crate::{
 enum End {
     /// There was none.
     NotLoggedIn,
+    /// A user's ID key is forgotten. There is no way to take it back by a call.
+    KeyForgotten,
     /// Forgotten; and at the authorization server:
     Forgotten(Revoked),
 }
@@ -32,15 +35,31 @@ enum Revoked {
 }
 
 pub(super) fn run(args: &LogoutArgs, loaded: &Loaded) -> Exit {
-    let found = Custody::of(&loaded.config, &args.credential)
-        .and_then(|custody| Ok((custody.subject(args.subject.as_deref())?, custody)));
-    let (subject, custody) = match found {
-        Ok(found) => found,
-        Err(error) => {
-            tell(&format!("bursar: {error}\n"));
-            return error.exit();
-        }
+    let config = &loaded.config;
+    let subject = args.subject.as_deref();
+    let outcome = match stored::user_key_of(config, &args.credential) {
+        Some((credential, params)) => Place::of(config, credential, params, subject).map(|place| {
+            run_to_end(&args.credential, async {
+                Ok(match place.forget().await? {
+                    true => End::KeyForgotten,
+                    false => End::NotLoggedIn,
+                })
+            })
+        }),
+        None => Custody::of(config, &args.credential).and_then(|custody| {
+            let subject = custody.subject(subject)?;
+            let revocation = config.revocations.get(&custody.credential.name);
+            let end = log_out(&custody, subject.as_ref(), revocation);
+            Ok(run_to_end(&args.credential, end))
+        }),
     };
+    outcome.unwrap_or_else(|error| {
+        tell(&format!("bursar: {error}\n"));
+        error.exit()
+    })
+}
+
+fn run_to_end(credential: &str, logout: impl Future<Output = Result<End, StoreError>>) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -51,10 +70,8 @@ pub(super) fn run(args: &LogoutArgs, loaded: &Loaded) -> Exit {
             return Exit::Failed;
         }
     };
-    let revocation = loaded.config.revocations.get(&custody.credential.name);
-    let end = runtime.block_on(log_out(&custody, subject.as_ref(), revocation));
-    match end {
-        Ok(end) => report(&end, &args.credential),
+    match runtime.block_on(logout) {
+        Ok(end) => report(&end, credential),
         Err(error) => stored::tell_store_error(&error),
     }
 }
@@ -115,6 +132,13 @@ fn report(end: &End, credential: &str) -> Exit {
     let (text, exit) = match end {
         End::NotLoggedIn => (
             format!("Nobody is logged in for {credential}: there is nothing to do.\n"),
+            Exit::Done,
+        ),
+        End::KeyForgotten => (
+            format!(
+                "Forgotten here, but not taken back: the user's key for {credential} stays good at the LMS until it ends there. A new\n\
+                 login replaces it; an administrator of the LMS can end it.\n"
+            ),
             Exit::Done,
         ),
         End::Forgotten(Revoked::Yes) => (

@@ -15,7 +15,7 @@ use crate::{
     oauth::LoginNeeded,
     scope::ScopeSet,
     store::{Granted, Record, Severity, Store, StoreError, StoreMetrics, StoreParams},
-    token::{Credential, Source, Subject, login::LoginParams},
+    token::{Credential, Source, Subject, UserKeyParams, login::LoginParams},
 };
 
 /// A credential for which people log in, and the store.
@@ -32,7 +32,7 @@ pub(super) enum NoCustody {
     #[error("there is no credential {name:?}; there is: {known}")]
     UnknownCredential { name: String, known: String },
     #[error(
-        "nobody logs in for {name}: its grant is {grant}. Logins are for grant = \"authorization_code\": {known}"
+        "nobody logs in for {name}: its grant is {grant}. Logins are for grant = \"authorization_code\", and for \"id_key\" without user_id: {known}"
     )]
     NoLogin {
         name: String,
@@ -84,7 +84,7 @@ impl<'a> Custody<'a> {
             return Err(NoCustody::NoLogin {
                 name: name.to_owned(),
                 grant: credential.grant,
-                known: names(|one| matches!(one.source, Source::Login(_))),
+                known: names(|one| matches!(one.source, Source::Login(_) | Source::UserKey(_))),
             });
         };
         let StoreParams::File { directory, .. } = &config.state else {
@@ -113,6 +113,20 @@ impl<'a> Custody<'a> {
             (None, Some(_)) => Err(NoCustody::SubjectUnwanted(credential())),
         }
     }
+}
+
+/// The credential called `name`, if it is one whose login brings a user's ID key.
+pub(super) fn user_key_of<'a>(
+    config: &'a Config,
+    name: &str,
+) -> Option<(&'a Arc<Credential>, &'a UserKeyParams)> {
+    config.credentials.iter().find_map(|credential| {
+        let params = match &credential.source {
+            Source::UserKey(params) if *credential.name == *name => params,
+            _ => return None,
+        };
+        Some((credential, &**params))
+    })
 }
 
 /// Everything that the upstreams ask the credential for; `None`: no `scope` is sent.

@@ -238,7 +238,7 @@ keys! {
     "credentials.*.app_id": Text;
     /// The file that holds its key (Application Key).
     "credentials.*.app_key_file": PathBuf;
-    /// The id of the user in whose name an id_key grant signs.
+    /// The id of the user in whose name an id_key grant signs; unless set, whoever logs in (`bursar login`).
     "credentials.*.user_id": Text;
     /// The file that holds that user's key.
     "credentials.*.user_key_file": PathBuf;

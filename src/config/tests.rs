@@ -748,6 +748,25 @@ fn id_keys_make_a_signer_and_cannot_be_narrowed() {
     assert_eq!(problem(&without).key(), "credentials.lms.app_key_file");
     let odd = good.replace("app_id", "client_id = \"x\"\napp_id");
     assert_eq!(problem(&odd).key(), "credentials.lms.client_id");
+
+    let login = |url: &str| {
+        let url = format!(
+            "authorize_url = \"{url}\"\nredirect_uri = \"http://127.0.0.1:8765/callback\"\n"
+        );
+        text(&format!("app_id = \"a1\"\n{app_key}{url}"))
+    };
+    let home = [("HOME", "/home/x")];
+    let loaded = sound(&login("https://lms.example/d2l/auth/api/token"), &home);
+    let Source::UserKey(params) = &loaded.config.credentials[0].source else {
+        panic!("a login brings the key");
+    };
+    assert_eq!(params.app.id(), "a1");
+    let plain = login("http://lms.example/d2l/auth/api/token");
+    let told = problems(&plain, &home);
+    assert_eq!(
+        told.iter().next().unwrap().key(),
+        "credentials.lms.authorize_url"
+    );
 }
 
 #[test]

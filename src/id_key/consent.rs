@@ -5,9 +5,6 @@ use url::form_urlencoded;
 
 use super::{IdKey, RESERVED};
 
-/// Where the LMS asks for consent.
-const PATH: &str = "/d2l/auth/api/token";
-
 /// Who looks at the LMS's page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Display {
@@ -30,17 +27,18 @@ pub enum InvalidCallback {
     Repeated(&'static str),
 }
 
-/// The URL to open. `origin` is the LMS's (`https://school.example`); `target` is where the browser is to come back to,
+/// The URL to open. `endpoint` is where the LMS asks (`https://school.example/d2l/auth/api/token`); `target` is where the browser is to come back to,
 /// and is signed exactly as it is.
 #[must_use]
-pub fn url(origin: &str, app: &IdKey, target: &str, display: Display) -> String {
+pub fn url(endpoint: &str, app: &IdKey, target: &str, display: Display) -> String {
     let encoded = |text| utf8_percent_encode(text, RESERVED);
+    let separator = if endpoint.contains('?') { '&' } else { '?' };
     let display = match display {
         Display::Browser => "",
         Display::Mobile => "&type=mobile",
     };
     format!(
-        "{origin}{PATH}?x_a={}&x_b={}&x_target={}{display}",
+        "{endpoint}{separator}x_a={}&x_b={}&x_target={}{display}",
         encoded(&app.id),
         app.sign(target),
         encoded(target),

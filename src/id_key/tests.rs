@@ -109,13 +109,13 @@ fn every_token_request_of_the_vectors_has_the_url_of_the_official_library() {
     assert_eq!(requests.len(), 3);
     for vector in requests {
         let input = &vector["input"];
-        let origin = format!("https://{}", text(input, "host"));
+        let endpoint = format!("https://{}/d2l/auth/api/token", text(input, "host"));
         let display = match input["type"].as_str() {
             None => consent::Display::Browser,
             Some("mobile") => consent::Display::Mobile,
             Some(other) => panic!("{other}"),
         };
-        let url = consent::url(&origin, &app(input), text(input, "x_target"), display);
+        let url = consent::url(&endpoint, &app(input), text(input, "x_target"), display);
         assert_eq!(url, text(vector, "reference_url"));
     }
 }

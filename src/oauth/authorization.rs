@@ -6,7 +6,7 @@
 mod callback;
 mod redirect;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -18,6 +18,7 @@ pub use redirect::{InvalidRedirectUri, RedirectUri};
 
 use super::LoginGrant;
 use crate::{
+    id_key::{IdKey, consent},
     random,
     scope::ScopeSet,
     secret::{self, ExposeSecret, SecretString},
@@ -44,12 +45,17 @@ pub struct Flow {
     params: AuthorizationParams,
     state: SecretString,
     verifier: Option<SecretString>,
+    /// Brightspace's consent for ID keys: the application, whose key signs the request.
+    signer: Option<Arc<IdKey>>,
 }
 
 /// Why a callback that belongs to the flow brings no code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthorizationError {
+    /// With ID keys: it says a key, and not whose.
+    #[error("it does not say whose key it brings (x_a is missing)")]
+    UserMissing,
     /// It belongs to another flow, or somebody made it up.
     #[error("its state is not the one that was sent")]
     ForeignState,
@@ -87,6 +93,17 @@ impl Flow {
             params,
             state: random_text(),
             verifier,
+            signer: None,
+        }
+    }
+
+    /// Begins one that asks for a user's ID key instead of a code: `app` signs the request, `authorize_url` is the LMS's consent
+    /// page.
+    #[must_use]
+    pub fn for_user_key(params: AuthorizationParams, app: Arc<IdKey>) -> Self {
+        Self {
+            signer: Some(app),
+            ..Self::begin(params)
         }
     }
 
@@ -94,6 +111,9 @@ impl Flow {
     /// server, so it goes to the person and their browser only.
     #[must_use]
     pub fn url(&self, client_id: &str, scopes: Option<&ScopeSet>) -> Url {
+        if let Some(app) = &self.signer {
+            return self.consent_url(app);
+        }
         let mut url = self.params.authorize_url.clone();
         if self.params.relay_parameter.is_none() {
             let mut query = url.query_pairs_mut();
@@ -114,6 +134,20 @@ impl Flow {
         url
     }
 
+    /// The target is signed, the state in it too.
+    fn consent_url(&self, app: &IdKey) -> Url {
+        let (target, state) = (
+            self.params.redirect_uri.as_str(),
+            self.state.expose_secret(),
+        );
+        let separator = if target.contains('?') { '&' } else { '?' };
+        let target = format!("{target}{separator}state={state}");
+        let endpoint = &self.params.authorize_url;
+        let url = consent::url(endpoint.as_str(), app, &target, consent::Display::Browser);
+        // Of a URL and escaped text a URL comes.
+        Url::parse(&url).unwrap_or_else(|_| endpoint.clone())
+    }
+
     /// Where the browser comes back to.
     #[must_use]
     pub const fn redirect_uri(&self) -> &RedirectUri {
@@ -123,7 +157,10 @@ impl Flow {
     /// The parameter that brings the code.
     #[must_use]
     pub fn code_parameter(&self) -> &str {
-        self.params.relay_parameter.as_deref().unwrap_or("code")
+        match &self.signer {
+            Some(_) => "x_b",
+            None => self.params.relay_parameter.as_deref().unwrap_or("code"),
+        }
     }
 
     /// Whether the callback answers this flow. What does not is no reason to end it: anybody can call a loopback port.
@@ -134,6 +171,26 @@ impl Flow {
                 .state
                 .as_ref()
                 .is_some_and(|state| secret::is_same(state, &self.state))
+    }
+
+    /// Whether it asks for a user's ID key.
+    #[must_use]
+    pub const fn is_for_user_key(&self) -> bool {
+        self.signer.is_some()
+    }
+
+    /// The user's key that the callback brings. The flow is used up, whatever that is.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorizationError`].
+    pub fn conclude_with_user_key(self, callback: Callback) -> Result<IdKey, AuthorizationError> {
+        if !self.is_answered_by(&callback) {
+            return Err(AuthorizationError::ForeignState);
+        }
+        let key = callback.result?;
+        let user = callback.user.ok_or(AuthorizationError::UserMissing)?;
+        Ok(IdKey::new(user, key))
     }
 
     /// What the callback brings. The flow is used up, whatever that is.

@@ -7,7 +7,8 @@ use crate::support::{
     bursar::{Bursar, admin_get},
     http::{Answer, exchange},
     peer::{Peer, Reply},
-    program::{Daemon, write_private},
+    person::{Login, get},
+    program::{Daemon, Finished, bursar_in, free_port, write_private},
     simulated::Simulated,
 };
 
@@ -314,4 +315,128 @@ fn neither_keys_nor_signatures_appear_in_any_output_at_trace_level() {
         });
         assert_eq!(place, None, "{secret}");
     }
+}
+
+/// A Brightspace at which a person consents, and a directory with the configuration for it.
+struct Consent {
+    lms: Simulated,
+    directory: tempfile::TempDir,
+    redirect: String,
+}
+
+impl Consent {
+    fn new() -> Self {
+        Self {
+            lms: Simulated::start(Lms::Brightspace),
+            directory: tempfile::tempdir().unwrap(),
+            redirect: format!("http://{}/callback", free_port()),
+        }
+    }
+
+    fn toml(&self) -> String {
+        let directory = self.directory.path();
+        let address = self.lms.address;
+        let app_key = write_private(&directory.join("app-key"), APP_KEY);
+        let state_key = write_private(
+            &directory.join("state-key"),
+            "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n",
+        );
+        let (state, redirect) = (directory.join("state"), &self.redirect);
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:0\"\n\
+             [state]\npath = {state:?}\nkey_file = {state_key:?}\n\
+             [credentials.keys]\nprofile = \"brightspace-id-key\"\n\
+             app_id = \"bursar-mock-app\"\napp_key_file = {app_key:?}\n\
+             authorize_url = \"http://{address}/d2l/auth/api/token\"\nredirect_uri = \"{redirect}\"\n\
+             [upstreams.lms]\nbase_url = \"http://{address}\"\ncredential = \"keys\"\n\
+             catalogue = \"brightspace\"\nscopes = [\"users:own_profile:read\"]\n"
+        );
+        write_private(&directory.join("bursar.toml"), &text);
+        text
+    }
+
+    fn run(&self, words: &[&str]) -> Finished {
+        self.toml();
+        bursar_in(self.directory.path(), &[], words)
+    }
+
+    /// A whole login: the simulated person always says yes.
+    fn log_in(&self) -> Finished {
+        self.toml();
+        let login = Login::begin(self.directory.path(), &["keys", "--no-browser"]);
+        let target = format!("{}?{}", login.url.path(), login.url.query().unwrap());
+        let sent = get(&login.url, &target);
+        let back: url::Url = sent.field("location").unwrap().parse().unwrap();
+        let target = format!("{}?{}", back.path(), back.query().unwrap());
+        let forged = get(
+            &back,
+            "/callback?x_a=bursar-mock-user&x_b=forged&state=guess",
+        );
+        assert_eq!(forged.status, 400);
+        let page = get(&back, &target);
+        assert_eq!(page.status, 200, "{}", page.text());
+        login.end()
+    }
+}
+
+#[test]
+fn a_person_consents_once_and_requests_are_signed_in_their_name() {
+    let consent = Consent::new();
+    let bursar = Bursar::start(&consent.toml());
+    let waiting = bursar.get(WHOAMI);
+    assert_eq!(
+        (waiting.status, &*waiting.code()),
+        (503, "reauthorization_required")
+    );
+    assert_eq!(consent.run(&["check", "--offline"]).code, 4);
+
+    let finished = consent.log_in();
+    assert_eq!(finished.code, 0, "{}", finished.said());
+    assert!(
+        finished.stderr.contains("user bursar-mock-user"),
+        "{}",
+        finished.stderr
+    );
+    assert!(!finished.said().contains(USER_KEY) && !finished.said().contains(APP_KEY));
+    bursar.until("it has taken the login over", |bursar| {
+        bursar.get(WHOAMI).status == 200
+    });
+
+    let checked = consent.run(&["check"]);
+    assert_eq!(checked.code, 0, "{}", checked.said());
+    assert!(
+        checked
+            .stdout
+            .contains("keys: logged in as bursar-mock-user"),
+        "{}",
+        checked.stdout
+    );
+    let told = consent.run(&["token", "keys"]);
+    assert_eq!(told.code, 0, "{}", told.said());
+    assert!(told.stdout.contains("signature") && !told.said().contains(USER_KEY));
+
+    assert_eq!(consent.run(&["logout", "keys"]).code, 0);
+    assert_eq!(consent.run(&["check", "--offline"]).code, 4);
+}
+
+#[test]
+fn a_key_that_is_refused_again_and_again_needs_another_login() {
+    let consent = Consent::new();
+    assert_eq!(consent.log_in().code, 0);
+    let bursar = Bursar::ready(&consent.toml());
+    assert_eq!(bursar.get(WHOAMI).status, 200);
+    consent.lms.control.revoke_tokens();
+    let refused: Vec<u16> = (0..3).map(|_| bursar.get(WHOAMI).status).collect();
+    assert_eq!(refused, [403; 3], "the LMS's own answers pass");
+    bursar.until("a login is asked for", |bursar| {
+        bursar.metric(r#"bursar_token_reauth_required{credential="keys"}"#) > 0.5
+    });
+    assert_eq!(consent.log_in().code, 0);
+    bursar.until("nobody is asked for a login any more", |bursar| {
+        bursar.metric(r#"bursar_token_reauth_required{credential="keys"}"#) < 0.5
+    });
+    // And whoever starts now has the new key from the beginning.
+    let another = Bursar::ready(&consent.toml());
+    assert_eq!(another.get(WHOAMI).status, 200);
 }

@@ -10,6 +10,7 @@ use crate::{
     },
     clock::{Clock as _, SystemClock},
     config::Config,
+    oauth::LoginNeeded,
     scope::{Scope, ScopeSet},
     store::{Record, Store, StoreError, StoreParams},
     token::{Credential, Source, login::LoginParams},
@@ -20,12 +21,15 @@ pub(super) async fn check(config: &Config) -> Option<Category> {
     let mut checks = Vec::new();
     let store = stored::store(&config.state);
     for credential in &config.credentials {
-        if let Source::Login(params) = &credential.source {
-            checks.extend(match config.state {
-                StoreParams::Memory => vec![in_memory(&credential.name)],
-                StoreParams::File { .. } => look(config, credential, params, &store).await,
-            });
-        }
+        let name = &credential.name;
+        checks.extend(match (&credential.source, &config.state) {
+            (Source::Login(_) | Source::UserKey(_), StoreParams::Memory) => vec![in_memory(name)],
+            (Source::Login(params), _) => look(config, credential, params, &store).await,
+            (Source::UserKey(params), _) => {
+                look_for_key(name, store.read(&params.store_key(name)).await)
+            }
+            _ => Vec::new(),
+        });
     }
     (!checks.is_empty()).then_some(Category {
         name: "logins",
@@ -65,6 +69,34 @@ async fn look(
     }
 }
 
+/// A user's ID key has no scopes and no tokens.
+fn look_for_key(name: &str, read: Result<Option<Record>, StoreError>) -> Vec<Check> {
+    let record = match read {
+        Ok(record) => record,
+        Err(error) => return vec![unusable(name, &error)],
+    };
+    match (
+        login_needed(record.as_ref(), SystemClock.now().wall),
+        record,
+    ) {
+        (None, Some(record)) => vec![Check::good(format!(
+            "{name}: logged in as {}",
+            record.account.as_deref().unwrap_or("a user")
+        ))],
+        (why, _) => vec![needed_by(name, why)],
+    }
+}
+
+fn needed_by(name: &str, why: Option<LoginNeeded>) -> Check {
+    Check::bad(
+        format!("{name}: a login is needed"),
+        why.map_or_else(String::new, |why| why.to_string()),
+        live::LOGIN_NEEDED,
+        format!("run: bursar login {name}"),
+        crate::cli::Exit::LoginNeeded,
+    )
+}
+
 type Listed = Result<(crate::store::StoreKey, Record), StoreError>;
 
 /// One login per person: how many there are. Their names are nobody's business here.
@@ -99,14 +131,7 @@ fn people(
 fn judge(name: &str, record: Option<&Record>, asked: &ScopeSet, now: Duration) -> Vec<Check> {
     let needed = login_needed(record, now);
     let (None, Some(record)) = (needed, record) else {
-        let why = needed.map_or_else(String::new, |why| why.to_string());
-        return vec![Check::bad(
-            format!("{name}: a login is needed"),
-            why,
-            live::LOGIN_NEEDED,
-            format!("run: bursar login {name}"),
-            crate::cli::Exit::LoginNeeded,
-        )];
+        return vec![needed_by(name, needed)];
     };
     let whom = record
         .account

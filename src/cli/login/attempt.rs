@@ -2,13 +2,24 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::oauth::{
-    LoginGrant,
-    authorization::{AuthorizationError, Callback, Flow},
+use crate::{
+    id_key::IdKey,
+    oauth::{
+        LoginGrant,
+        authorization::{AuthorizationError, Callback, Flow},
+    },
 };
 
+/// What an answer brings.
+pub(super) enum Brought {
+    /// What a token request redeems.
+    Grant(LoginGrant),
+    /// A user's key (Brightspace ID keys).
+    User(IdKey),
+}
+
 /// What the first answer makes of the flow.
-pub(super) type Outcome = Result<LoginGrant, AuthorizationError>;
+pub(super) type Outcome = Result<Brought, AuthorizationError>;
 
 /// A flow that waits for its callback.
 #[derive(Debug)]
@@ -45,7 +56,10 @@ impl Attempt {
         let mut waiting = self.flow.lock().unwrap_or_else(PoisonError::into_inner);
         let answered = waiting.take_if(|flow| flow.is_answered_by(&callback));
         match answered {
-            Some(flow) => Received::Answer(flow.conclude(callback)),
+            Some(flow) if flow.is_for_user_key() => {
+                Received::Answer(flow.conclude_with_user_key(callback).map(Brought::User))
+            }
+            Some(flow) => Received::Answer(flow.conclude(callback).map(Brought::Grant)),
             None if waiting.is_some() => Received::Foreign,
             None => Received::Over,
         }

@@ -10,7 +10,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    attempt::{Attempt, Outcome, Received},
+    attempt::{Attempt, Brought, Outcome, Received},
     browser,
     door::{Arrival, Door, DoorError, OpenDoor, Reply},
     lines::Lines,
@@ -22,11 +22,9 @@ use crate::{
         output::{print, tell},
         signals::Stop,
     },
-    oauth::{
-        LoginGrant,
-        authorization::{
-            AuthorizationError, AuthorizationParams, Callback, CallbackError, Flow, RedirectUri,
-        },
+    id_key::IdKey,
+    oauth::authorization::{
+        AuthorizationError, AuthorizationParams, Callback, CallbackError, Flow, RedirectUri,
     },
     scope::ScopeSet,
 };
@@ -43,6 +41,8 @@ pub(super) struct Request<'a> {
     pub(super) params: &'a AuthorizationParams,
     /// What for.
     pub(super) scopes: Option<&'a ScopeSet>,
+    /// Set where it is a user's ID key that is asked for: the application's, which signs the request.
+    pub(super) signer: Option<&'a Arc<IdKey>>,
 }
 
 /// How it is done.
@@ -105,7 +105,7 @@ pub(super) async fn ask(
     manner: Manner,
     stops: &mut mpsc::Receiver<Stop>,
     surroundings: &Surroundings,
-) -> Result<(LoginGrant, Listener), DialogueError> {
+) -> Result<(Brought, Listener), DialogueError> {
     let deadline = Instant::now() + manner.limit;
     let mut room = Room::open(request, manner, surroundings).await?;
     room.invite(request, manner, surroundings);
@@ -113,7 +113,7 @@ pub(super) async fn ask(
         answer = room.answer() => {
             let (outcome, listener) = answer?;
             match outcome {
-                Ok(code) => Ok((code, listener)),
+                Ok(brought) => Ok((brought, listener)),
                 Err(error) => {
                     listener.tell(Page::failed(capitalised(&error.to_string()))).await;
                     Err(error.into())
@@ -156,7 +156,10 @@ impl Room {
         }
         let redirect_uri = params.redirect_uri.clone();
         let fingerprint = door.as_ref().and_then(Door::fingerprint).map(str::to_owned);
-        let flow = Flow::begin(params);
+        let flow = match request.signer {
+            Some(app) => Flow::for_user_key(params, Arc::clone(app)),
+            None => Flow::begin(params),
+        };
         let url = flow.url(request.client_id, request.scopes);
         let attempt = Arc::new(Attempt::new(flow));
         let is_manned = surroundings.stdin_is_terminal && surroundings.stderr_is_terminal;
@@ -345,6 +348,7 @@ mod tests {
             client_id: "app",
             params: &params,
             scopes: None,
+            signer: None,
         };
         let mut room = Room::open(&request, PASTES, &Surroundings::default())
             .await
@@ -388,6 +392,7 @@ mod tests {
             client_id: "app-1",
             params: &params,
             scopes: Some(&scopes),
+            signer: None,
         };
         let text = invitation(&request, "as.test");
         for part in ["as.test", "ann", "app-1", "d2l", "a:b:c"] {

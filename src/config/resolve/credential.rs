@@ -74,7 +74,10 @@ impl Draft {
 
     /// Whether people log in for it.
     pub(super) fn needs_login(&self) -> bool {
+        let brings_key =
+            |credential: &Arc<Credential>| matches!(credential.source, Source::UserKey(_));
         self.grant == Some(Grant::AuthorizationCode)
+            || self.credential.as_ref().is_some_and(brings_key)
     }
 
     /// How a login for it is taken back, if people log in, and somebody knows.

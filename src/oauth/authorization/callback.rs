@@ -21,6 +21,8 @@ const MAX_DESCRIPTION: usize = 2_000;
 pub struct Callback {
     pub(super) state: Option<SecretString>,
     pub(super) issuer: Option<String>,
+    /// `x_a`: whose ID key it is.
+    pub(super) user: Option<String>,
     pub(super) result: Result<SecretString, AuthorizationRefusal>,
 }
 
@@ -62,6 +64,7 @@ impl Callback {
         let once = |name: &'static str| only(query, name).ok_or(CallbackError::Twice(name));
         let state = once("state")?;
         let issuer = once("iss")?;
+        let user = once("x_a")?;
         let error = once("error")?;
         let description = once("error_description")?;
         let code = only(query, code_parameter).ok_or(CallbackError::Twice("the code"))?;
@@ -77,6 +80,7 @@ impl Callback {
         Ok(Self {
             state: state.map(|state| state.as_str().into()),
             issuer: issuer.map(|issuer| issuer.to_string()),
+            user: user.map(|user| user.to_string()),
             result,
         })
     }

@@ -172,7 +172,8 @@ pub struct Login {
 }
 
 impl Login {
-    fn begin(directory: &Path, words: &[&str]) -> Self {
+    /// Begins one with the configuration of a directory.
+    pub fn begin(directory: &Path, words: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_bursar"))
             .current_dir(directory)
             .env_clear()

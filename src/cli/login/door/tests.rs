@@ -11,7 +11,7 @@ use tokio::{
 };
 use url::Url;
 
-use super::*;
+use super::{super::attempt::Brought, *};
 use crate::{
     oauth::{
         LoginGrant,
@@ -75,9 +75,9 @@ async fn one_callback_is_taken_and_shown_what_became_of_it() {
     let target = format!("/callback?code=canary&state={}", stage.state());
     let browser = stage.get(&target);
     let arrival = stage.door.next().await.unwrap();
-    let Ok(LoginGrant::AuthorizationCode {
+    let Ok(Brought::Grant(LoginGrant::AuthorizationCode {
         code, redirect_uri, ..
-    }) = &arrival.outcome
+    })) = &arrival.outcome
     else {
         panic!("a code");
     };

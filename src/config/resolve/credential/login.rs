@@ -114,7 +114,7 @@ fn standard(
     })
 }
 
-fn redirect_uri(reader: &mut Reader, table: &Table) -> Option<RedirectUri> {
+pub(super) fn redirect_uri(reader: &mut Reader, table: &Table) -> Option<RedirectUri> {
     reader.require::<RedirectUri>(
         table,
         "redirect_uri",
