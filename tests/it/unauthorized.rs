@@ -201,9 +201,12 @@ catalogue"#,
     for _ in 0..5 {
         assert_eq!(bursar.get("/api/v1/courses/1").status, 401);
     }
+    let counted = r#"bursar_upstream_unauthorized_total{upstream="lms"}"#;
+    assert!(bursar.metric(counted) < 0.5, "it is not the token");
     assert_eq!(server.calls(), 1);
     assert_eq!(bursar.get("/api/v1/courses").status, 200);
     assert_eq!(server.calls(), 2);
+    assert!((bursar.metric(counted) - 1.0).abs() < 0.5);
 }
 
 /// An authorization server may hand the same token out again: replaying it would only get the same 401.

@@ -242,7 +242,11 @@ impl Exchange<'_> {
         if let Some(denial) = reported {
             self.record.reported(&denial);
         }
-        if response.status() == StatusCode::UNAUTHORIZED {
+        let catalogue = self.lane.upstream.params.catalogue;
+        // By its head alone: this comes with every answer, and most of what says otherwise says it there.
+        if response.status() == StatusCode::UNAUTHORIZED
+            && unauthorized::is_dead_token(catalogue, response.headers(), &[])
+        {
             self.record.series().unauthorized.inc();
         }
         self.note_quota(&response);
