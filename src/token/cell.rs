@@ -107,11 +107,9 @@ impl TokenCell {
 
     /// What makes its token requests has changed: what the last failure said holds no longer, and the driver looks again.
     pub fn begin_anew(&self) {
-        self.status.send_if_modified(|status| {
-            let has_failed = status.failure.is_some();
-            status.failure = None;
-            has_failed
-        });
+        let held = self.held().map(|held| held.token.generation);
+        self.status
+            .send_if_modified(|status| status.begin_anew(held));
         self.nudge.notify_one();
     }
 

@@ -126,6 +126,19 @@ impl Status {
             .is_some_and(|forced| forced.rejected == current && !forced.over)
     }
 
+    /// What the last failure said holds no longer; whether there was one. A refresh that a 401 has forced is due again, if generation `held`
+    /// is still the one that the LMS rejected.
+    pub fn begin_anew(&mut self, held: Option<u64>) -> bool {
+        let has_failed = self.failure.take().is_some();
+        if let Some(forced) = &mut self.forced
+            && has_failed
+            && held == Some(forced.rejected)
+        {
+            forced.over = false;
+        }
+        has_failed
+    }
+
     /// Why a person has to log in, if that is what stands against a token.
     #[must_use]
     pub fn login_needed(&self) -> Option<LoginNeeded> {

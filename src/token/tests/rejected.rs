@@ -145,3 +145,21 @@ async fn a_401_waits_no_longer_than_any_request() {
     assert!(bench.cell.token_after_401(&rejected).await.is_none());
     assert_eq!(start.elapsed(), Duration::from_secs(10));
 }
+
+/// Somebody has logged in, or a secret was corrected: the token that the LMS rejected is not kept for the rest of its life.
+#[tokio::test(start_paused = true)]
+async fn a_forced_refresh_that_failed_is_made_up_for_as_soon_as_its_reason_is_gone() {
+    let bench = Bench::start([HOUR, DOWN, HOUR]);
+    let rejected = bench.held().await;
+    pass(10.0).await;
+    assert!(bench.cell.token_after_401(&rejected).await.is_none());
+    bench.cell.begin_anew();
+    let next = bench.cell.token_after_401(&rejected).await.unwrap();
+    assert_eq!(next.generation, 2);
+    let forced = bench.script.calls().pop().unwrap().is_forced;
+    assert!(forced, "whoever knows of another token is told");
+    // Once: a success is one, and so is a reason that was gone before.
+    bench.cell.begin_anew();
+    pass(60.0).await;
+    assert_eq!(bench.script.count(), 3);
+}
