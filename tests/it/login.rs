@@ -2,11 +2,9 @@
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use bursar::{mock::Lms, scope::ScopeSet};
-
 use crate::support::{
     bursar::Bursar,
-    person::{CANVAS, LTIAAS, Office, get},
+    person::{LTIAAS, Office, get},
 };
 
 fn mode(path: &Path) -> u32 {
@@ -408,17 +406,9 @@ fn each_request_gets_the_token_of_the_person_it_is_for() {
     bursar.until("eve is served", |_| as_person("eve").status == 200);
 }
 
-fn canvas(set: impl FnOnce(&mut bursar::mock::MockParams) + Send + 'static) -> Office {
-    Office::of(CANVAS, |params| {
-        params.lms = Lms::Canvas;
-        params.client.scopes = ScopeSet::parse("url:GET|/api/v1/courses").unwrap();
-        set(params);
-    })
-}
-
 #[test]
 fn canvas_keeps_its_refresh_token_and_names_who_has_logged_in() {
-    let office = canvas(|params| {
+    let office = Office::canvas(|params| {
         params.token_lifetime = Duration::from_secs(4);
         params.is_unlimited = true;
     })
@@ -456,7 +446,7 @@ fn canvas_keeps_its_refresh_token_and_names_who_has_logged_in() {
 
 #[test]
 fn a_canvas_that_does_not_know_the_refresh_token_wants_a_login() {
-    let office = canvas(|params| {
+    let office = Office::canvas(|params| {
         params.token_lifetime = Duration::from_secs(3);
         params.is_unlimited = true;
     })
@@ -484,7 +474,6 @@ fn ltiaas_hands_out_the_lms_s_tokens_by_whatever_its_undocumented_parts_turn_out
         ),
     ] {
         let office = Office::of(LTIAAS, move |params| {
-            params.lms = Lms::Ltiaas;
             params.token_lifetime = Duration::from_secs(4);
             params.login.refresh_tokens = bursar::mock::RefreshTokens::Reusable;
             set(params);

@@ -6,6 +6,10 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
 };
 
+use bursar::{
+    mock::{Lms, MockParams},
+    scope::ScopeSet,
+};
 use url::Url;
 
 use super::{
@@ -16,6 +20,7 @@ use super::{
 
 /// What of a configuration is the LMS's.
 pub struct Kind {
+    pub lms: Lms,
     /// Profile, grant and where people agree.
     pub credential: &'static str,
     pub authorize_path: &'static str,
@@ -24,6 +29,7 @@ pub struct Kind {
 }
 
 pub const BRIGHTSPACE: Kind = Kind {
+    lms: Lms::Brightspace,
     credential: "profile = \"brightspace\"\ngrant = \"authorization_code\"",
     authorize_path: "/oauth2/auth",
     catalogue: "brightspace",
@@ -31,6 +37,7 @@ pub const BRIGHTSPACE: Kind = Kind {
 };
 
 pub const LTIAAS: Kind = Kind {
+    lms: Lms::Ltiaas,
     credential: "profile = \"ltiaas\"\nplatform_id = \"bursar-mock-platform\"",
     authorize_path: "/oauth/start/bursar-mock-platform",
     catalogue: "brightspace",
@@ -38,6 +45,7 @@ pub const LTIAAS: Kind = Kind {
 };
 
 pub const CANVAS: Kind = Kind {
+    lms: Lms::Canvas,
     credential: "profile = \"canvas\"",
     authorize_path: "/login/oauth2/auth",
     catalogue: "canvas",
@@ -55,18 +63,24 @@ pub struct Office {
 
 impl Office {
     /// `set` has what differs from a Brightspace by default.
-    pub fn open(set: impl FnOnce(&mut bursar::mock::MockParams) + Send + 'static) -> Self {
+    pub fn open(set: impl FnOnce(&mut MockParams) + Send + 'static) -> Self {
         Self::of(BRIGHTSPACE, set)
     }
 
-    /// The same for another LMS, which `set` chooses.
-    pub fn of(
-        kind: Kind,
-        set: impl FnOnce(&mut bursar::mock::MockParams) + Send + 'static,
-    ) -> Self {
+    /// A Canvas whose developer key is registered for what is asked for.
+    pub fn canvas(set: impl FnOnce(&mut MockParams) + Send + 'static) -> Self {
+        Self::of(CANVAS, |params| {
+            params.client.scopes = ScopeSet::parse(CANVAS.scopes).unwrap();
+            set(params);
+        })
+    }
+
+    /// The same for another LMS.
+    pub fn of(kind: Kind, set: impl FnOnce(&mut MockParams) + Send + 'static) -> Self {
         let redirect = format!("http://{}/callback", free_port());
-        let registered = redirect.clone();
+        let (registered, lms) = (redirect.clone(), kind.lms);
         let lms = Simulated::start_with(move |params| {
+            params.lms = lms;
             params.login.redirect_uris = vec![registered.parse().unwrap()];
             set(params);
         });
@@ -95,9 +109,9 @@ impl Office {
             more,
             ..
         } = self;
-        let proof = match kind.credential.contains("ltiaas") {
-            true => format!("api_key_file = {:?}", self.api_key()),
-            false => format!("client_id = \"{CLIENT_ID}\"\nclient_secret = \"{SECRET}\""),
+        let proof = match kind.lms {
+            Lms::Ltiaas => format!("api_key_file = {:?}", self.api_key()),
+            _ => format!("client_id = \"{CLIENT_ID}\"\nclient_secret = \"{SECRET}\""),
         };
         format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n\

@@ -79,17 +79,29 @@ impl Simulated {
         self.control.inject(fault.parse().unwrap());
     }
 
-    /// A bursar before it; `more`: further settings of the credential.
+    /// A bursar before it that proves itself with the secret; `more`: further settings of the credential.
     pub fn toml(&self, profile: &str, catalogue: &str, scopes: &str, more: &str) -> String {
+        self.toml_of(
+            &format!(
+                "profile = \"{profile}\"\nclient_id = \"{CLIENT_ID}\"\n\
+                 auth_method = \"client_secret_basic\"\nclient_secret = \"{SECRET}\"\n\
+                 token_url = \"{}\"\n{more}",
+                self.token_url
+            ),
+            catalogue,
+            scopes,
+        )
+    }
+
+    /// A bursar before it with whatever credential.
+    pub fn toml_of(&self, credential: &str, catalogue: &str, scopes: &str) -> String {
         format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n\
              [admin]\nlisten = \"127.0.0.1:0\"\ncontrol = \"127.0.0.1:0\"\n\
-             [credentials.app]\nprofile = \"{profile}\"\nclient_id = \"{CLIENT_ID}\"\n\
-             auth_method = \"client_secret_basic\"\nclient_secret = \"{SECRET}\"\n\
-             token_url = \"{}\"\n{more}\n\
+             [credentials.app]\n{credential}\n\
              [upstreams.lms]\nbase_url = \"http://{}\"\ncredential = \"app\"\n\
              catalogue = \"{catalogue}\"\nscopes = [{scopes}]\n",
-            self.token_url, self.address
+            self.address
         )
     }
 
