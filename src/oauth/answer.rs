@@ -47,7 +47,7 @@ pub(super) fn read(
             let error = dialect.redirected_error(headers);
             Err(error.map_or(Cause::Status(status.as_u16()), Cause::Rejected))
         }
-        status => Err(refusal(status, headers, response.body())),
+        status => Err(refusal(status, headers, response.body(), dialect)),
     };
     match read {
         Ok(answer) => Ok(Answer {
@@ -226,7 +226,7 @@ fn claimed_scope(token: &str) -> Option<Value> {
 }
 
 /// What any status but 200 means.
-fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Cause {
+fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8], dialect: &Dialect) -> Cause {
     let waiting_helps = status == StatusCode::TOO_MANY_REQUESTS
         || (status == StatusCode::SERVICE_UNAVAILABLE && headers.contains_key(RETRY_AFTER));
     if waiting_helps {
@@ -238,7 +238,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Cause {
         StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT
     );
     let has_code = (status.is_client_error() || status.is_server_error()) && !is_gateway;
-    match error_code(headers, body) {
+    match error_code(headers, body, dialect) {
         Some(code) if has_code => {
             let cause = Cause::Rejected(code);
             // A server that is broken cannot be believed that the client is at fault.
@@ -253,9 +253,12 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Cause {
 }
 
 /// `error` of RFC 6749 section 5.2. The type is not looked at: what is no such object does not parse.
-fn error_code(headers: &HeaderMap, body: &[u8]) -> Option<OAuthError> {
+fn error_code(headers: &HeaderMap, body: &[u8], dialect: &Dialect) -> Option<OAuthError> {
     if !is_identity(headers) {
         return None;
+    }
+    if let Some(quoted) = dialect.quoted_error(body) {
+        return Some(quoted);
     }
     match Members::parse(body)?.get("error")? {
         Value::String(code) => Some(OAuthError::parse(code)),

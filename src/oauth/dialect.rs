@@ -83,6 +83,19 @@ impl Dialect {
         }
     }
 
+    /// The LMS's refusal of a refresh token in what LTIAAS says of it, wherever it stands there: in what form LTIAAS tells it is not documented.
+    /// Without that word a refusal may be over by itself, and the refresh token is kept.
+    pub(super) fn quoted_error(&self, body: &[u8]) -> Option<OAuthError> {
+        let Self::Ltiaas(_) = self else {
+            return None;
+        };
+        let is_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let mut words = body.split(|byte| !is_of_word(byte));
+        words
+            .any(|word| word == b"invalid_grant")
+            .then_some(OAuthError::InvalidGrant)
+    }
+
     /// The error that a redirect brings.
     pub(super) fn redirected_error(&self, headers: &HeaderMap) -> Option<OAuthError> {
         if *self != Self::Canvas {
@@ -123,6 +136,27 @@ impl LtiaasParams {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ltiaas_quotes_the_lms_in_whatever_form() {
+        let ltiaas = Dialect::Ltiaas(LtiaasParams {
+            code_member: "token".to_owned(),
+            code_in_query: false,
+            refresh_path: PathAndQuery::from_static("/refresh"),
+        });
+        let own = br#"{"status":400,"error":"Bad Request","details":{"message":"invalid_grant: it is revoked"}}"#;
+        let found = ltiaas.quoted_error(own);
+        assert_eq!(found, Some(OAuthError::InvalidGrant));
+        assert_eq!(Dialect::Standard.quoted_error(own), None);
+        for other in [
+            "",
+            r#"{"error":"Bad Request","details":{"message":"A parameter is missing"}}"#,
+            "not_invalid_grant",
+            "invalid_grants",
+        ] {
+            assert_eq!(ltiaas.quoted_error(other.as_bytes()), None, "{other}");
+        }
+    }
 
     #[test]
     fn canvas_says_invalid_request_of_a_refresh_token_that_it_does_not_know() {

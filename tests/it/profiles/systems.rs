@@ -143,7 +143,7 @@ const FORBIDDEN: &str = "fault=forbidden";
 const THROTTLE: &str = "fault=throttle,retry_after=7";
 const RETRY_AFTER: (&str, Option<&str>) = ("retry-after", Some("7"));
 
-/// No permission, in these words: the only thing that the systems of one vendor say differently.
+/// A missing permission.
 const fn forbidden(words: &'static str) -> Says {
     Says {
         fault: FORBIDDEN,
@@ -212,15 +212,10 @@ const BRIGHTSPACE_ID_KEY: System = System {
     ..BRIGHTSPACE
 };
 
-/// The tokens are Brightspace's; who hands them out says nothing of scopes.
+/// The tokens are Brightspace's; who hands them out says nothing of scopes, and of a refused refresh token in its own form.
 const LTIAAS_BRIGHTSPACE: System = System {
     name: "LTIAAS before Brightspace",
-    // What it says of a refresh token that is refused is not documented: here, what Brightspace says.
-    site: || {
-        Site::Logins(Office::of(LTIAAS, |params| {
-            params.ltiaas.passes_errors_on = true;
-        }))
-    },
+    site: || Site::Logins(Office::of(LTIAAS, |_| {})),
     renewal: Renewal::RefreshTokenOnce,
     ungranted: Ungranted::Said(403, "Insufficient scope to call"),
     ..BRIGHTSPACE
