@@ -193,6 +193,11 @@ impl Signer {
         self.refusals.load(Ordering::Relaxed) > 0 && self.refusals.swap(0, Ordering::Relaxed) > 0
     }
 
+    /// Lets the next refusal decide anew: nothing is signed while the keys count as dead, so nothing could ever show that they are not.
+    pub fn parole(&self) {
+        self.refusals.store(DEAD_AFTER - 1, Ordering::Relaxed);
+    }
+
     /// Whether the LMS has refused the keys several times in a row. Once may be a path that it signs in another way.
     #[must_use]
     pub fn is_dead(&self) -> bool {

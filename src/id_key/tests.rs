@@ -69,7 +69,7 @@ fn every_call_of_the_vectors_is_signed_as_the_official_library_signs_it() {
         let skew = input["server_skew_ms"].as_i64().unwrap();
         let server = now.wall.as_millis().cast_signed() + i128::from(skew);
         let server = Duration::from_millis(u64::try_from(server).unwrap());
-        signer.skew().learn(server, now);
+        signer.skew().learn(server, now).unwrap();
 
         let method = Method::from_bytes(text(input, "method").as_bytes()).unwrap();
         let url = Url::parse(text(input, "url")).unwrap();
@@ -151,7 +151,7 @@ fn the_bodies_of_the_vectors_teach_the_skew_or_nothing() {
                 wall: Duration::from_secs(seconds),
                 ..NOW
             };
-            let learned = Skew::default().learn(server, now);
+            let learned = Skew::default().learn(server, now).unwrap();
             assert!((learned * 1_000.0 - f64::from(i32::try_from(expected).unwrap())).abs() < 0.5);
         } else {
             let is_token = text(vector, "meaning").starts_with("invalid signature");

@@ -120,6 +120,9 @@ impl TokenSource for UserKeys {
             return Err(Cause::LoginNeeded(LoginNeeded::Expired).into());
         }
         if signer.is_dead() {
+            // Whoever asks again, a minute later, gets it for a try: an application must not be able to end a login by requests that the
+            // LMS reads otherwise than we do.
+            signer.parole();
             return Err(Cause::LoginNeeded(LoginNeeded::Refused).into());
         }
         Ok(Answer {
@@ -221,7 +224,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_that_is_refused_again_and_again_is_dead_until_somebody_logs_in() {
+    async fn a_key_that_is_refused_again_and_again_is_dead_but_for_a_try_now_and_then_until_somebody_logs_in()
+     {
         let keys = keys();
         let now = SystemClock.now();
         log_in(&keys, "one", None).await;
@@ -232,6 +236,17 @@ mod tests {
             signer.note(true);
         }
         let refused = Cause::LoginNeeded(LoginNeeded::Refused);
+        assert_eq!(ask(&keys, now).await.unwrap_err(), refused);
+        assert!(ask(&keys, now).await.is_ok(), "a try");
+        signer.note(true);
+        assert_eq!(ask(&keys, now).await.unwrap_err(), refused);
+        assert!(ask(&keys, now).await.is_ok(), "a try");
+        signer.note(false);
+        signer.note(true);
+        assert!(ask(&keys, now).await.is_ok(), "the try went well");
+        for _ in 0..3 {
+            signer.note(true);
+        }
         assert_eq!(ask(&keys, now).await.unwrap_err(), refused);
         let cured = keys.cured(None);
         log_in(&keys, "two", None).await;

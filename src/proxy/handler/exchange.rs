@@ -136,8 +136,8 @@ impl Exchange<'_> {
                 return Ok(answer);
             }
         };
-        self.learn_skew(signer, server);
-        let Some((outgoing, bytes)) = spare.cloned() else {
+        let is_learned = self.learn_skew(signer, server);
+        let Some((outgoing, bytes)) = spare.cloned().filter(|_| is_learned) else {
             return Ok(answer);
         };
         self.lane.metrics.retried(RetryReason::Clock);
@@ -164,9 +164,12 @@ impl Exchange<'_> {
         }
     }
 
-    fn learn_skew(&self, signer: &Signer, server: Duration) {
+    /// Whether another attempt would be signed by another time.
+    fn learn_skew(&self, signer: &Signer, server: Duration) -> bool {
         let known = signer.skew().seconds();
-        let seconds_ahead = signer.skew().learn(server, self.broker.now());
+        let Some(seconds_ahead) = signer.skew().learn(server, self.broker.now()) else {
+            return false;
+        };
         self.broker.learn_skew(-seconds_ahead);
         if (seconds_ahead - known).abs() > TELLING_SKEW {
             tracing::info!(
@@ -175,6 +178,7 @@ impl Exchange<'_> {
                 "the LMS's clock differs from ours; requests are signed by its time from now on"
             );
         }
+        true
     }
 
     /// Moodle says that a token is dead with status 200. It is counted and said, and the answer passes: nobody but a person can
