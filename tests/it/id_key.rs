@@ -1,4 +1,8 @@
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bursar::mock::{Lms, ShiftedClock};
 use http::StatusCode;
@@ -15,6 +19,13 @@ use crate::support::{
 const WHOAMI: &str = "/d2l/api/lp/1.49/users/whoami";
 const GRADE: &str = "/d2l/api/le/1.74/6607/grades/1/values/1001";
 const POINTS: &str = r#"{"GradeObjectType":1,"PointsNumerator":7}"#;
+
+/// An LMS whose clock is some hours ahead: its time in Unix seconds, and how the `x_t` of requests begins that are signed by it.
+fn late_lms() -> (String, String) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let thousands = now.as_secs() / 1_000 + 36;
+    (format!("{thousands}000"), format!("x_t={thousands}0"))
+}
 
 /// What the mock knows unless it is told otherwise.
 const APP_KEY: &str = "bursar-mock-app-key";
@@ -148,9 +159,11 @@ fn a_clock_that_differs_is_learned_from_the_first_refusal() {
 
 #[test]
 fn a_request_that_is_not_at_hand_any_more_gets_the_refusal_and_teaches_the_next_one() {
-    let lms = Peer::start(|seen| match seen.target().contains("x_t=17000000") {
+    let (time, signed) = late_lms();
+    let refusal = format!("Timestamp out of range {time}");
+    let lms = Peer::start(move |seen| match seen.target().contains(&signed) {
         true => Reply::ok(),
-        false => Reply::new(403, "text/plain", "Timestamp out of range 1700000000"),
+        false => Reply::new(403, "text/plain", &refusal),
     });
     let directory = tempfile::tempdir().unwrap();
     let bursar = Bursar::ready(&toml(
@@ -168,7 +181,10 @@ fn a_request_that_is_not_at_hand_any_more_gets_the_refusal_and_teaches_the_next_
 
 #[test]
 fn a_clock_that_differs_for_ever_costs_one_retry_for_each_request() {
-    let lms = Peer::start(|_| Reply::new(403, "text/plain", "Timestamp out of range 1700000000"));
+    let (time, signed) = late_lms();
+    let refusal = format!("Timestamp out of range {time}");
+    let words = refusal.clone();
+    let lms = Peer::start(move |_| Reply::new(403, "text/plain", &words));
     let directory = tempfile::tempdir().unwrap();
     let bursar = Bursar::ready(&toml(
         directory.path(),
@@ -176,15 +192,12 @@ fn a_clock_that_differs_for_ever_costs_one_retry_for_each_request() {
         "brightspace",
     ));
     let answer = bursar.get(WHOAMI);
-    assert_eq!(
-        (answer.status, &*answer.text()),
-        (403, "Timestamp out of range 1700000000")
-    );
+    assert_eq!((answer.status, answer.text()), (403, refusal));
     assert_eq!(lms.calls(), 2);
     let times: Vec<bool> = lms
         .seen()
         .iter()
-        .map(|seen| seen.target().contains("x_t=17000000"))
+        .map(|seen| seen.target().contains(&signed))
         .collect();
     assert_eq!(times, [false, true]);
 }
@@ -256,10 +269,12 @@ fn no_signature_is_in_an_answer_that_repeats_the_request() {
 // R50.
 #[test]
 fn neither_keys_nor_signatures_appear_in_any_output_at_trace_level() {
-    let lms = Peer::start(|seen| {
+    let (time, signed) = late_lms();
+    let refusal = format!("Timestamp out of range {time}");
+    let lms = Peer::start(move |seen| {
         let target = seen.target();
-        if target.contains("moment=late") && !target.ends_with("x_t=1700000000") {
-            Reply::new(403, "text/plain", "Timestamp out of range 1700000000")
+        if target.contains("moment=late") && !target.contains(&signed) {
+            Reply::new(403, "text/plain", &refusal)
         } else if target.contains("moment=dead") {
             Reply::new(403, "text/plain", "Invalid token")
         } else if target.contains("moment=broken") {
