@@ -17,6 +17,10 @@ use crate::{
     store::{Granted, Record, StoreError},
 };
 
+/// What a logout does not reach: tokens in the memory of a bursar that runs.
+const STILL_HELD: &str =
+    "A running bursar uses the access token that it holds until its end, and gets no other. To cut it off at once, restart it.\n";
+
 /// How it went.
 enum End {
     /// There was none.
@@ -170,5 +174,8 @@ fn report(end: &End, credential: &str) -> Exit {
         }
     };
     tell(&text);
+    if matches!(end, End::Forgotten(_)) {
+        tell(STILL_HELD);
+    }
     exit
 }
