@@ -204,14 +204,6 @@ impl Upstream {
         }
     }
 
-    /// The fields by which applications tell bursar whose tokens a request gets.
-    fn subject_headers(&self) -> Vec<http::HeaderName> {
-        let tokens = std::iter::once(&self.tokens).chain(&self.route_tokens);
-        tokens
-            .filter_map(|tokens| tokens.broker.subject_header().cloned())
-            .collect()
-    }
-
     /// The name of the credential that a route names, or of the upstream's own.
     fn credential(&self, choice: CredentialChoice) -> &Arc<str> {
         let of_route = match choice {
@@ -232,4 +224,16 @@ pub struct Proxy {
     pub metrics: metrics::ProxyMetrics,
     /// The time, suspends included.
     pub clock: Arc<dyn Clock>,
+}
+
+impl Proxy {
+    /// The fields by which applications tell bursar whose tokens a request gets, at whichever upstream: to a request for another
+    /// one they are of no use, and who the person is is not that LMS's business.
+    fn subject_headers(&self) -> Vec<http::HeaderName> {
+        let upstreams = self.upstreams.iter();
+        upstreams
+            .flat_map(|upstream| std::iter::once(&upstream.tokens).chain(&upstream.route_tokens))
+            .filter_map(|tokens| tokens.broker.subject_header().cloned())
+            .collect()
+    }
 }

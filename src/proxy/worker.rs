@@ -79,6 +79,7 @@ impl Worker {
 
     fn succeeding(former: &[Lane], proxy: Arc<Proxy>, pseudonym: Pseudonym) -> Self {
         let workers = proxy.server.workers.max(1);
+        let subject_headers = proxy.subject_headers();
         let lane = |upstream: &Arc<Upstream>| {
             let params = &upstream.params;
             let share = (params.max_connections / workers).max(1);
@@ -102,7 +103,7 @@ impl Worker {
                     host: field_value(params.dialer.origin.authority()),
                     via: Via::new(pseudonym.as_str()),
                     cookies: params.cookies,
-                    subject_headers: upstream.subject_headers(),
+                    subject_headers: subject_headers.clone(),
                 },
                 dead_tokens: LogQuota::new(1, DEAD_TOKEN_INTERVAL),
             }

@@ -3,7 +3,10 @@
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use crate::support::{
+    authorization_server::AuthorizationServer,
     bursar::Bursar,
+    http::exchange,
+    peer::{Peer, Reply},
     person::{LTIAAS, Office, get},
 };
 
@@ -405,6 +408,34 @@ fn each_request_gets_the_token_of_the_person_it_is_for() {
     // A login that comes later is found without a restart.
     assert_eq!(office.log_in(&["app", "--subject", "eve"]).code, 0);
     bursar.until("eve is served", |_| as_person("eve").status == 200);
+}
+
+#[test]
+fn who_the_person_is_reaches_no_other_upstream_either() {
+    let office = Office::open(|_| {}).with("subject_header = \"X-Person\"");
+    let (other, server) = (Peer::start(|_| Reply::ok()), AuthorizationServer::start());
+    let toml = format!(
+        "{}hosts = [\"lms.localhost\"]\n\
+         [credentials.service]\nprofile = \"oauth2\"\ngrant = \"client_credentials\"\n\
+         auth_method = \"client_secret_basic\"\nclient_id = \"app\"\nclient_secret = \"secret\"\n\
+         token_url = \"{}\"\n\
+         [upstreams.other]\nbase_url = \"{}\"\ncredential = \"service\"\nhosts = [\"other.localhost\"]\n\
+         [[upstreams.other.routes]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/{{*rest}}\"\nscopes = []\n",
+        office.toml(),
+        server.token_url(),
+        other.url(),
+    );
+    let bursar = Bursar::start(&toml);
+    let port = bursar.proxy.port();
+    let answer = exchange(
+        bursar.proxy,
+        format!(
+            "GET /x HTTP/1.1\r\nHost: other.localhost:{port}\r\nX-Person: ann\r\nX-Kept: 1\r\n\r\n"
+        ),
+    );
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(other.last().field("x-kept"), Some("1"));
+    assert_eq!(other.last().field("x-person"), None);
 }
 
 #[test]
