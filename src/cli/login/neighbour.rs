@@ -11,24 +11,57 @@ use crate::socket::is_us_or_root;
 /// What Linux keeps of every TCP socket (proc_pid_net(5)).
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 
-/// Whether the system says that the connection from `peer` to `local` is another user's. Where it says nothing (another
-/// system, another network namespace), nobody is turned away: only the `state` proves anything.
+/// The state of a connection that both ends hold open, as the tables write it.
+const ESTABLISHED: &str = "01";
+
+/// How often the tables are read for a connection that is not in them: a row can be passed over while others come and go.
+const READINGS: usize = 3;
+
+/// Whether the connection from `peer` to `local` is another user's, or nobody's any more: a process that sends its request
+/// and closes at once leaves a socket of which the system no longer knows the user. Where there is no table (another
+/// system), nobody is turned away: only the `state` proves anything.
 pub(super) fn is_somebody_elses(peer: SocketAddr, local: SocketAddr) -> bool {
-    TABLES
-        .into_iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .find_map(|table| owner(&table, peer, local))
-        .is_some_and(|uid| !is_us_or_root(uid))
+    for _ in 0..READINGS {
+        let mut tables = TABLES
+            .into_iter()
+            .filter_map(|path| fs::read_to_string(path).ok())
+            .peekable();
+        if tables.peek().is_none() {
+            return false;
+        }
+        if let Some(owner) = tables.find_map(|table| owner(&table, peer, local)) {
+            return !matches!(owner, Owner::User(uid) if is_us_or_root(uid));
+        }
+    }
+    true
 }
 
-/// The user of the socket that is bound to `from` and connected to `to`.
-fn owner(table: &str, from: SocketAddr, to: SocketAddr) -> Option<u32> {
+/// Whose a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// A process of this user has it open.
+    User(u32),
+    /// It is closed, or on its way there: the row's user says nothing (it is 0).
+    Nobody,
+}
+
+/// Whose the socket is that is bound to `from` and connected to `to`.
+fn owner(table: &str, from: SocketAddr, to: SocketAddr) -> Option<Owner> {
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let (local, remote) = (address(fields.next()?)?, address(fields.next()?)?);
-        // State, queues, timer, retransmits.
-        let uid = fields.nth(4)?;
-        (local == canonical(from) && remote == canonical(to)).then(|| uid.parse().ok())?
+        if local != canonical(from) || remote != canonical(to) {
+            return None;
+        }
+        let is_open = fields.next()? == ESTABLISHED;
+        // Queues, timer, retransmits.
+        let uid = fields.nth(3)?.parse().ok()?;
+        // Timeout.
+        let inode = fields.nth(1)?;
+        Some(match is_open && inode != "0" {
+            true => Owner::User(uid),
+            false => Owner::Nobody,
+        })
     })
 }
 
@@ -59,13 +92,16 @@ fn canonical(address: SocketAddr) -> (IpAddr, u16) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::{
+        io::Write as _,
+        net::{TcpListener, TcpStream},
+    };
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn uid_of(peer: SocketAddr, local: SocketAddr) -> Option<u32> {
+    fn owner_of(peer: SocketAddr, local: SocketAddr) -> Option<Owner> {
         TABLES
             .into_iter()
             .filter_map(|path| fs::read_to_string(path).ok())
@@ -81,11 +117,8 @@ mod tests {
             let local = listener.local_addr().unwrap();
             let _client = TcpStream::connect(local).unwrap();
             let (_served, peer) = listener.accept().unwrap();
-            assert_eq!(
-                uid_of(peer, local),
-                Some(rustix::process::geteuid().as_raw()),
-                "{host}"
-            );
+            let us = Owner::User(rustix::process::geteuid().as_raw());
+            assert_eq!(owner_of(peer, local), Some(us), "{host}");
             assert!(!is_somebody_elses(peer, local));
         }
     }
@@ -105,8 +138,51 @@ mod tests {
         });
         let (_served, peer) = listener.accept().unwrap();
         let _client = client.join().unwrap();
-        assert_eq!(uid_of(peer, local), Some(65_534));
+        assert_eq!(owner_of(peer, local), Some(Owner::User(65_534)));
         assert_eq!(is_somebody_elses(peer, local), !is_us_or_root(65_534));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_closes_at_once_is_not_taken_for_root() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let local = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(local).unwrap();
+        client
+            .write_all(b"GET /callback?code=1 HTTP/1.1\r\n\r\n")
+            .unwrap();
+        drop(client);
+        let (_served, peer) = listener.accept().unwrap();
+        assert!(is_somebody_elses(peer, local));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_connection_that_the_system_does_not_know_is_not_ours() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let local = listener.local_addr().unwrap();
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        assert!(is_somebody_elses(nobody, local));
+    }
+
+    #[test]
+    fn a_socket_counts_for_its_user_only_while_it_is_open() {
+        let addresses: (SocketAddr, SocketAddr) = (
+            "[::1]:50000".parse().unwrap(),
+            "[::1]:8080".parse().unwrap(),
+        );
+        let ip = format!("{}{:08X}", "0".repeat(24), u32::from_ne_bytes([0, 0, 0, 1]));
+        for (state, inode, expected) in [
+            ("01", 7, Owner::User(0)),
+            ("01", 0, Owner::Nobody),
+            ("04", 7, Owner::Nobody),
+            ("05", 0, Owner::Nobody),
+            ("06", 0, Owner::Nobody),
+        ] {
+            let table = format!("head\n 0: {ip}:C350 {ip}:1F90 {state} 0:0 00:0 0 0 0 {inode}\n");
+            let found = owner(&table, addresses.0, addresses.1);
+            assert_eq!(found, Some(expected), "{state} {inode}");
+        }
     }
 
     #[test]
@@ -125,7 +201,7 @@ mod tests {
             mapped(to, 8_080)
         );
         let found = owner(&table, from.parse().unwrap(), to.parse().unwrap());
-        assert_eq!(found, Some(1000));
+        assert_eq!(found, Some(Owner::User(1000)));
         assert_eq!(
             owner(&table, to.parse().unwrap(), from.parse().unwrap()),
             None
