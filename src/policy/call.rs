@@ -109,6 +109,7 @@ pub struct Form {
 impl Form {
     /// Reads a form (`application/x-www-form-urlencoded`). `removed` are cut out of it.
     pub(super) fn read(form: &[u8], removed: Parameters) -> Result<Self, QueryProblem> {
+        query::check_bytes(form)?;
         let text = std::str::from_utf8(form).map_err(|_| QueryProblem::Undecodable)?;
         Ok(Self {
             function: only_function(text)?.map(Cow::into_owned),
@@ -397,6 +398,81 @@ mod tests {
     }
 
     #[test]
+    fn a_form_with_a_byte_that_should_be_encoded_is_refused() {
+        for text in [
+            &b"wsfunction=a&wsfunction\0=b"[..],
+            b"wsfunction=a&wsfunction\0x=b",
+            b"wsfunction=a&wstoken\0=X",
+            b"wsfunction=a&x=\0",
+            b"wsfunction=a&\twsfunction=b",
+            b"wsfunction=a& wsfunction=b",
+            b"wsfunction=a\r\n",
+            b"wsfunction=a&\xc3\xa9=b",
+            b"wsfunction=a&\xff=b",
+        ] {
+            let read = Form::read(text, Parameters::named(&[TOKEN]));
+            assert_eq!(read.unwrap_err(), QueryProblem::RawByte, "{text:?}");
+        }
+    }
+
+    /// The names in a form, as PHP reads them (`php_register_variable_ex`).
+    fn names_to_php(form: &[u8]) -> Vec<Vec<u8>> {
+        let name = |part: &[u8]| {
+            let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();
+            let spaced: Vec<u8> = name
+                .iter()
+                .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+                .collect();
+            let decoded: Vec<u8> = percent_encoding::percent_decode(&spaced).collect();
+            let until_nul = decoded.split(|byte| *byte == 0).next().unwrap_or_default();
+            let start = until_nul.iter().position(|byte| *byte != b' ');
+            let name = until_nul.get(start?..)?;
+            name.split(|byte| *byte == b'[').next().map(<[u8]>::to_vec)
+        };
+        form.split(|byte| *byte == b'&').filter_map(name).collect()
+    }
+
+    fn count(names: &[Vec<u8>], name: &str) -> usize {
+        names
+            .iter()
+            .filter(|other| *other == name.as_bytes())
+            .count()
+    }
+
+    /// Bytes that are like a form, and any others.
+    fn any_form() -> impl Strategy<Value = Vec<u8>> {
+        let known = prop::sample::select(vec![
+            "wsfunction",
+            "wstoken",
+            "wsfunction",
+            "ws%66unction",
+            "&",
+            "&",
+            "=a",
+            "=",
+            "\0",
+            "%00",
+            " ",
+            "+",
+            "%20",
+            "[",
+            "]",
+            "%5b",
+            ";",
+            "\t",
+            "\r\n",
+            "a",
+            "\u{85}",
+            "%",
+        ]);
+        let piece = prop_oneof![
+            9 => known.prop_map(|text| text.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 1..3),
+        ];
+        prop::collection::vec(piece, 0..10).prop_map(|pieces| pieces.concat())
+    }
+
+    #[test]
     fn a_function_has_one_route_per_path_and_method() {
         let mut calls = Calls::default();
         assert_eq!(calls.allow("f", SERVER, &METHODS, 0), None);
@@ -419,6 +495,18 @@ mod tests {
         #[test]
         fn no_form_makes_it_panic(text in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Form::read(&text, Parameters::named(&[TOKEN]));
+        }
+
+        /// Of whatever bytes: a form that passes has for PHP the function that was found in it and no other, and no token.
+        #[test]
+        fn php_finds_no_other_function_in_a_form_and_no_token(text in any_form()) {
+            if let Ok(mut form) = Form::read(&text, Parameters::named(&[TOKEN])) {
+                let found = usize::from(form.function.is_some());
+                let sent = form.without_credentials().unwrap_or(text);
+                let names = names_to_php(&sent);
+                prop_assert_eq!(count(&names, FUNCTION), found);
+                prop_assert_eq!(count(&names, TOKEN), 0);
+            }
         }
 
         #[test]

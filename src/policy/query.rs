@@ -61,7 +61,8 @@ pub(super) enum QueryProblem {
     /// Who knows what a server makes of it.
     #[error("The name of a query parameter does not decode to text.")]
     Undecodable,
-    #[error("The query holds a byte that must be percent-encoded.")]
+    /// In a form too: PHP ends a name at a NUL byte, escaped or not.
+    #[error("The query or the form holds a byte that must be percent-encoded.")]
     RawByte,
     /// The server would call one of them; which one hangs on its rules.
     #[error(
@@ -84,9 +85,7 @@ pub(super) fn check(
     removed: Parameters,
     allowed: Parameters,
 ) -> Result<Option<String>, QueryProblem> {
-    if !query.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(QueryProblem::RawByte);
-    }
+    check_bytes(query.as_bytes())?;
     let mut removes_any = false;
     for part in query.split('&') {
         match denied(part)? {
@@ -102,6 +101,14 @@ pub(super) fn check(
     match removes_any {
         true => without(query, removed).map(Some),
         false => Ok(None),
+    }
+}
+
+/// Refuses what stands in no query and no form that is encoded as it should be.
+pub(super) fn check_bytes(text: &[u8]) -> Result<(), QueryProblem> {
+    match text.iter().all(u8::is_ascii_graphic) {
+        true => Ok(()),
+        false => Err(QueryProblem::RawByte),
     }
 }
 
@@ -191,7 +198,10 @@ fn stem(name: &str) -> &str {
 /// not UTF-8 would leave it to the server what the name is.
 pub(super) fn decode(name: &str) -> Result<Cow<'_, str>, QueryProblem> {
     if !name.contains(['%', '+']) {
-        return Ok(Cow::Borrowed(name));
+        return match name.contains(char::is_control) {
+            true => Err(QueryProblem::Undecodable),
+            false => Ok(Cow::Borrowed(name)),
+        };
     }
     let mut decoded = Vec::with_capacity(name.len());
     let mut bytes = name.bytes();
@@ -315,6 +325,15 @@ mod tests {
         for query in ["a=é", "é=1", "a=b\tc", "a=\u{7f}", "a= b"] {
             assert_eq!(problem(query), Some(RawByte), "{query}");
         }
+    }
+
+    #[test]
+    fn a_name_with_a_control_character_has_no_reading_escaped_or_not() {
+        for name in ["wstoken\0", "a\u{7f}", "\u{85}a", "a\r\nb", "a%00", "a%0ab"] {
+            assert_eq!(decode(name), Err(Undecodable), "{name:?}");
+            assert_eq!(is_named(name, "wstoken"), Err(Undecodable), "{name:?}");
+        }
+        assert_eq!(decode("wstoken").as_deref(), Ok("wstoken"));
     }
 
     #[test]
