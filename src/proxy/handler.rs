@@ -131,7 +131,7 @@ async fn forward<'a>(
         upgrade::check(&head, incoming.is_some(), permit.route())?;
     }
     check_announced_length(&head.headers, permit.route())?;
-    let form = call.as_ref().and_then(Call::form).cloned();
+    let form = call.as_ref().map(Call::form).cloned();
     let upload = match call {
         None => read_body(incoming, permit.route(), lane, record).await?,
         Some(call) => {
