@@ -149,6 +149,20 @@ impl Store {
         })
     }
 
+    /// Whether somebody is changing the record of `key`: a rotation or a login is under way. By the time that the answer is read, it may
+    /// be over.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn is_locked(&self, key: &StoreKey) -> Result<bool, StoreError> {
+        let locked = match &self.backend {
+            Backend::File(store) => store.is_locked(key).await,
+            Backend::Memory(store) => Ok(store.is_locked(key)),
+        };
+        self.metrics.count(self.backend(), Operation::Lock, locked)
+    }
+
     /// Resolves when the record of `key` is another than `known` (`None`: there was none): somebody has logged in, or another process
     /// has rotated. A store that cannot be read is waited for.
     pub async fn changed(&self, key: &StoreKey, known: Option<&Version>) {

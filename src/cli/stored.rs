@@ -14,8 +14,11 @@ use crate::{
     config::{Config, UpstreamConfig},
     oauth::LoginNeeded,
     scope::ScopeSet,
-    store::{Granted, Record, Severity, Store, StoreError, StoreMetrics, StoreParams},
-    token::{Credential, Source, Subject, UserKeyParams, login::LoginParams},
+    store::{Granted, Record, Severity, Store, StoreError, StoreKey, StoreMetrics, StoreParams},
+    token::{
+        Credential, Source, Subject, UserKeyParams,
+        login::{LoginParams, RefreshRules},
+    },
 };
 
 /// A credential for which people log in, and the store.
@@ -169,9 +172,44 @@ pub(super) fn login_needed(record: Option<&Record>, now: Duration) -> Option<Log
         .then_some(LoginNeeded::Expired)
 }
 
+/// The same, and also [`LoginNeeded::Lost`]: the refresh token was presented, may not be again, and nobody waits for the answer any more.
+/// `record`: what was read under `key`.
+pub(super) async fn login_needed_by_now(
+    store: &Store,
+    key: &StoreKey,
+    rules: &RefreshRules,
+    record: Option<&Record>,
+    now: Duration,
+) -> Result<Option<LoginNeeded>, StoreError> {
+    let needed = login_needed(record, now);
+    let intent = record.and_then(|record| record.intent.as_ref());
+    let (None, Some(intent)) = (needed, intent) else {
+        return Ok(needed);
+    };
+    // Whoever presents a refresh token holds the lock until the answer is written.
+    if rules.may_present_again(intent, now) || store.is_locked(key).await? {
+        return Ok(None);
+    }
+    // The lock may have been let go of between the two looks, with the answer written: then this attempt is gone.
+    let later = store.read(key).await?;
+    let is_the_same = |later: &Record| later.intent.as_ref() == Some(intent);
+    Ok(match later.as_ref().is_some_and(is_the_same) {
+        true => Some(LoginNeeded::Lost),
+        false => login_needed(later.as_ref(), now),
+    })
+}
+
 /// The scopes that a record names; `None`: as asked.
 pub(super) fn granted_scopes(record: &Record) -> Option<ScopeSet> {
     ScopeSet::parse(record.scopes.as_deref()?).ok()
+}
+
+/// What to run for a login; `subject`: whose, where each person has one.
+pub(super) fn login_command(credential: &str, subject: Option<&str>) -> String {
+    match subject {
+        Some(subject) => format!("bursar login {credential} --subject {subject}"),
+        None => format!("bursar login {credential}"),
+    }
 }
 
 /// When the login itself ends.
@@ -206,4 +244,90 @@ pub(super) fn rfc3339(wall: Duration) -> String {
     at.map_or_else(String::new, |at| {
         humantime::format_rfc3339_seconds(at).to_string()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Intent, KeyFile, Version};
+
+    const NOW: Duration = Duration::from_secs(1_767_225_600);
+
+    const SINGLE_USE: RefreshRules = RefreshRules {
+        is_reusable: false,
+        reuse_grace: Duration::from_secs(60),
+        names_scopes: true,
+    };
+
+    fn record(presented: u32, first: Duration) -> Record {
+        Record {
+            version: Version::first("l".to_owned()),
+            granted: Granted::RefreshToken {
+                token: "canary".into(),
+                expires: None,
+            },
+            access: None,
+            scopes: None,
+            account: None,
+            intent: Some(Intent {
+                attempt: "a".to_owned(),
+                first,
+                presented,
+            }),
+            refused: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_renewal_that_nobody_works_on_any_more_means_a_login() {
+        let directory = tempfile::tempdir().unwrap();
+        let params = StoreParams::File {
+            directory: directory.path().join("state"),
+            key_file: KeyFile::Own {
+                path: directory.path().join("key"),
+            },
+        };
+        let key = StoreKey {
+            credential: "d2l".into(),
+            token_url: "https://as.test/token".to_owned(),
+            client_id: "me".to_owned(),
+            subject: None,
+        };
+        // Two stores are two processes.
+        let (bursar, command) = (store(&params), store(&params));
+        let needed = async |record: &Record, rules: RefreshRules| {
+            let needed = login_needed_by_now(&command, &key, &rules, Some(record), NOW).await;
+            needed.unwrap()
+        };
+
+        let long_ago = record(1, NOW - Duration::from_secs(61));
+        let guard = bursar.lock(&key).await.unwrap();
+        guard.replace(&long_ago).await.unwrap();
+        assert_eq!(needed(&long_ago, SINGLE_USE).await, None, "it is under way");
+        drop(guard);
+        assert_eq!(needed(&long_ago, SINGLE_USE).await, Some(LoginNeeded::Lost));
+        let reusable = RefreshRules {
+            is_reusable: true,
+            ..SINGLE_USE
+        };
+        assert_eq!(needed(&long_ago, reusable).await, None);
+        let within_grace = record(1, NOW - Duration::from_secs(59));
+        assert_eq!(needed(&within_grace, SINGLE_USE).await, None);
+
+        // Between the two looks the answer was written.
+        let guard = bursar.lock(&key).await.unwrap();
+        let renewed = Record {
+            intent: None,
+            ..long_ago.clone()
+        };
+        guard.replace(&renewed).await.unwrap();
+        drop(guard);
+        assert_eq!(needed(&long_ago, SINGLE_USE).await, None);
+
+        let twice = record(2, NOW);
+        let guard = bursar.lock(&key).await.unwrap();
+        guard.replace(&twice).await.unwrap();
+        drop(guard);
+        assert_eq!(needed(&twice, SINGLE_USE).await, Some(LoginNeeded::Lost));
+    }
 }

@@ -53,11 +53,8 @@ enum TokenError {
     Runtime(String),
     #[error(transparent)]
     NoCustody(#[from] NoCustody),
-    #[error("a login is needed: {why}\n  bursar login {credential}")]
-    LoginNeeded {
-        credential: String,
-        why: LoginNeeded,
-    },
+    #[error("a login is needed: {why}\n  {command}")]
+    LoginNeeded { command: String, why: LoginNeeded },
     #[error(
         "there is a login, but its stored token has expired. The running bursar gets the next one when it needs one; \
          this command spends no refresh token"

@@ -131,6 +131,11 @@ impl Directory {
             .ok_or_else(|| self.failed_at("create", name)(Errno::NOENT))
     }
 
+    /// The same for a look at its lock; `None`: nobody has made it yet.
+    pub(super) fn existing_lock_file(&self, name: &str) -> Result<Option<File>, StoreError> {
+        self.open_file(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+    }
+
     /// Gives a file the name of another, which it replaces.
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
         rustix::fs::renameat(&self.fd, from, &self.fd, to)

@@ -132,6 +132,29 @@ impl FileStore {
         Ok(locked)
     }
 
+    /// Whether somebody holds the lock of a record, in this process or another. Changes nothing; who waits for the lock waits for one
+    /// more [`LOCK_PAUSE`] at most.
+    pub(super) async fn is_locked(self: &Arc<Self>, key: &StoreKey) -> Result<bool, StoreError> {
+        let (store, name) = (Arc::clone(self), key.record_name());
+        blocking(move || {
+            let Some(directory) = Directory::open(&store.directory)? else {
+                return Ok(false);
+            };
+            let file_name = name.lock_file();
+            let Some(lock) = directory.existing_lock_file(&file_name)? else {
+                return Ok(false);
+            };
+            match lock.try_lock_shared() {
+                Ok(()) => Ok(false),
+                Err(TryLockError::WouldBlock) => Ok(true),
+                Err(TryLockError::Error(error)) => {
+                    Err(system("lock", &directory.path_of(&file_name))(error))
+                }
+            }
+        })
+        .await
+    }
+
     pub(super) async fn changed(self: &Arc<Self>, key: &StoreKey, known: Option<&Version>) {
         let name = key.record_name();
         let watchers = Arc::clone(&self.watchers);

@@ -50,6 +50,10 @@ impl MemoryStore {
         }
     }
 
+    pub(super) fn is_locked(&self, key: &StoreKey) -> bool {
+        self.turns.is_taken(&key.record_name())
+    }
+
     pub(super) async fn changed(&self, key: &StoreKey, known: Option<&Version>) {
         let mut written = self.written.subscribe();
         let is_another = |()| self.records().get(key).map(|record| &record.version) != known;

@@ -23,6 +23,11 @@ impl Turns {
         queue.lock_owned().await
     }
 
+    /// Whether somebody has the turn at the record called `name`.
+    pub(super) fn is_taken(&self, name: &RecordName) -> bool {
+        self.queue(name).try_lock().is_err()
+    }
+
     fn queue(&self, name: &RecordName) -> Arc<AsyncMutex<()>> {
         let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = queues.get(name).and_then(Weak::upgrade) {

@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     oauth::{ClientParams, authorization::AuthorizationParams},
-    store::StoreKey,
+    store::{Intent, StoreKey},
 };
+
+/// How often one refresh token may be presented in all, where `refresh_reuse_grace` allows more than once.
+const PRESENTATIONS: u32 = 2;
 
 /// As configured.
 #[derive(Clone, PartialEq)]
@@ -27,6 +30,18 @@ pub struct RefreshRules {
     pub reuse_grace: Duration,
     /// Whether a refresh names the scopes. Where it does not (Canvas), every token has those of the login.
     pub names_scopes: bool,
+}
+
+impl RefreshRules {
+    /// Whether a refresh token may be presented whose presentations so far are `intent`. `now`: Unix time.
+    #[must_use]
+    pub fn may_present_again(&self, intent: &Intent, now: Duration) -> bool {
+        // `None`: the clock was stepped back, and nobody knows how much time has passed.
+        let since = now.checked_sub(intent.first);
+        self.is_reusable
+            || (intent.presented < PRESENTATIONS
+                && since.is_some_and(|since| since < self.reuse_grace))
+    }
 }
 
 impl LoginParams {

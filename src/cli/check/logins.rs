@@ -6,13 +6,16 @@ use super::report::{Category, Check};
 use crate::{
     cli::{
         explain::live,
-        stored::{self, asked_scopes, end_of_login, granted_scopes, login_needed, rfc3339},
+        stored::{
+            self, asked_scopes, end_of_login, granted_scopes, login_needed, login_needed_by_now,
+            rfc3339,
+        },
     },
     clock::{Clock as _, SystemClock},
     config::Config,
     oauth::LoginNeeded,
     scope::{Scope, ScopeSet},
-    store::{Record, Store, StoreError, StoreParams},
+    store::{Record, Store, StoreError, StoreKey, StoreParams},
     token::{Credential, Source, login::LoginParams},
 };
 
@@ -55,18 +58,30 @@ async fn look(
     let name = &credential.name;
     let now = SystemClock.now().wall;
     if credential.subject_header.is_some() {
-        return match store.list().await {
-            Ok(all) => vec![people(credential, params, all, now)],
+        return match people(credential, params, store, now).await {
+            Ok(check) => vec![check],
             Err(error) => vec![unusable(name, &error)],
         };
     }
-    match store.read(&params.store_key(name, None)).await {
-        Ok(record) => {
+    match read(store, params, &params.store_key(name, None), now).await {
+        Ok((record, needed)) => {
             let asked = asked_scopes(config, name).unwrap_or_default();
-            judge(name, record.as_ref(), &asked, now)
+            judge(name, record.as_ref(), needed, &asked, now)
         }
         Err(error) => vec![unusable(name, &error)],
     }
+}
+
+/// What is stored, and why it is worth nothing.
+async fn read(
+    store: &Store,
+    params: &LoginParams,
+    key: &StoreKey,
+    now: Duration,
+) -> Result<(Option<Record>, Option<LoginNeeded>), StoreError> {
+    let record = store.read(key).await?;
+    let needed = login_needed_by_now(store, key, &params.refresh, record.as_ref(), now).await?;
+    Ok((record, needed))
 }
 
 /// A user's ID key has no scopes and no tokens.
@@ -97,24 +112,25 @@ fn needed_by(name: &str, why: Option<LoginNeeded>) -> Check {
     )
 }
 
-type Listed = Result<(crate::store::StoreKey, Record), StoreError>;
-
 /// One login per person: how many there are. Their names are nobody's business here.
-fn people(
+async fn people(
     credential: &Arc<Credential>,
     params: &LoginParams,
-    all: Vec<Listed>,
+    store: &Store,
     now: Duration,
-) -> Check {
+) -> Result<Check, StoreError> {
     let name = &credential.name;
-    let own = all.into_iter().flatten().filter(|(key, _)| {
-        key.subject.is_some() && *key == params.store_key(name, key.subject.as_ref())
-    });
-    let needed: Vec<bool> = own
-        .map(|(_, record)| login_needed(Some(&record), now).is_some())
-        .collect();
-    let over = needed.iter().filter(|is_needed| **is_needed).count();
-    match (needed.len(), over) {
+    let (mut all, mut over) = (0_usize, 0_usize);
+    for (key, record) in store.list().await?.into_iter().flatten() {
+        if key.subject.is_none() || key != params.store_key(name, key.subject.as_ref()) {
+            continue;
+        }
+        let rules = &params.refresh;
+        let needed = login_needed_by_now(store, &key, rules, Some(&record), now).await?;
+        all += 1;
+        over += usize::from(needed.is_some());
+    }
+    Ok(match (all, over) {
         (0, _) => Check::good(format!(
             "{name}: one login per person; nobody has logged in yet (bursar login {name} --subject NAME)"
         )),
@@ -125,11 +141,16 @@ fn people(
             live::LOGIN_NEEDED,
             format!("those people log in again: bursar login {name} --subject NAME"),
         ),
-    }
+    })
 }
 
-fn judge(name: &str, record: Option<&Record>, asked: &ScopeSet, now: Duration) -> Vec<Check> {
-    let needed = login_needed(record, now);
+fn judge(
+    name: &str,
+    record: Option<&Record>,
+    needed: Option<LoginNeeded>,
+    asked: &ScopeSet,
+    now: Duration,
+) -> Vec<Check> {
     let (None, Some(record)) = (needed, record) else {
         return vec![needed_by(name, needed)];
     };
@@ -152,13 +173,15 @@ fn judge(name: &str, record: Option<&Record>, asked: &ScopeSet, now: Duration) -
     }
     if let Some(intent) = &record.intent {
         checks.push(Check::warning(
-            format!("{name}: a renewal was cut off"),
+            format!("{name}: a renewal is under way, or was cut off"),
             format!(
-                "a refresh token was sent at {}, and its answer was not stored",
+                "a refresh token was sent at {}, and its answer is not stored yet",
                 rfc3339(intent.first)
             ),
             live::LOGIN_NEEDED,
-            format!("if bursar does not go on by itself: bursar login {name}"),
+            format!(
+                "bursar goes on by itself; if this stays for minutes, a login is needed: bursar login {name}"
+            ),
         ));
     }
     checks
@@ -225,7 +248,13 @@ mod tests {
         let report = super::super::report::Report {
             categories: vec![Category {
                 name: "logins",
-                checks: judge("d2l", record, &ScopeSet::parse(asked).unwrap(), now),
+                checks: judge(
+                    "d2l",
+                    record,
+                    login_needed(record, now),
+                    &ScopeSet::parse(asked).unwrap(),
+                    now,
+                ),
             }],
         };
         let text = serde_json::to_string(&report).unwrap();
@@ -263,11 +292,11 @@ mod tests {
     }
 
     #[test]
-    fn scopes_that_a_login_lacks_and_a_renewal_that_was_cut_off_are_told() {
+    fn scopes_that_a_login_lacks_and_a_renewal_under_way_are_told() {
         let (text, codes) = told(Some(&record()), "a:b:read a:b:write", NOW);
         assert_eq!(codes, ["BUR2201"]);
         assert!(text.contains("not granted: a:b:write"), "{text}");
-        let cut_off = Record {
+        let under_way = Record {
             intent: Some(Intent {
                 attempt: "a".to_owned(),
                 first: NOW,
@@ -275,7 +304,7 @@ mod tests {
             }),
             ..record()
         };
-        let (text, codes) = told(Some(&cut_off), "a:b:read", NOW);
+        let (text, codes) = told(Some(&under_way), "a:b:read", NOW);
         assert_eq!(codes, ["BUR2010"]);
         assert!(text.starts_with('0'), "{text}");
     }

@@ -4,7 +4,7 @@ use super::TokenError;
 use crate::{
     cli::{
         check,
-        stored::{self, Custody, login_needed},
+        stored::{self, Custody, login_needed_by_now},
     },
     clock::{Clock as _, SystemClock},
     config::Config,
@@ -28,16 +28,19 @@ pub(super) fn token(
     let now = SystemClock.now().wall;
     runtime()?.block_on(async {
         let record = kept.store.read(&key).await?;
-        match custody::stored(&kept.store, &key, now).await {
-            Ok(answer) => Ok(answer),
-            Err(_) => Err(match login_needed(record.as_ref(), now) {
+        if let Ok(answer) = custody::stored(&kept.store, &key, now).await {
+            return Ok(answer);
+        }
+        let rules = &kept.params.refresh;
+        Err(
+            match login_needed_by_now(&kept.store, &key, rules, record.as_ref(), now).await? {
                 Some(why) => TokenError::LoginNeeded {
-                    credential: name.to_owned(),
+                    command: stored::login_command(name, subject.as_deref()),
                     why,
                 },
                 None => TokenError::NoneStored,
-            }),
-        }
+            },
+        )
     })
 }
 
@@ -57,7 +60,7 @@ pub(super) fn user_key(
     }));
     read.map_err(|failure| match failure.cause {
         Cause::LoginNeeded(why) => TokenError::LoginNeeded {
-            credential: credential.name.to_string(),
+            command: stored::login_command(&credential.name, None),
             why,
         },
         cause => {

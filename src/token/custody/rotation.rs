@@ -32,9 +32,6 @@ const WRITE_AGAIN: Backoff = Backoff {
     longest: Duration::from_secs(60),
 };
 
-/// How often one refresh token may be presented in all, where `refresh_reuse_grace` allows more than once.
-const PRESENTATIONS: u32 = 2;
-
 /// What a rotation has brought.
 struct Obtained {
     answer: Answer,
@@ -228,10 +225,7 @@ impl<R: Redeem> Keeper<R> {
     /// Whether `refresh_reuse_grace` covers one more presentation.
     fn may_present_again(&self, intent: &Intent) -> bool {
         let now = self.custodian.clock.now().wall;
-        // `None`: the clock was stepped back, and nobody knows how much time has passed.
-        let since = now.checked_sub(intent.first);
-        intent.presented < PRESENTATIONS
-            && since.is_some_and(|since| since < self.rules.reuse_grace)
+        self.rules.may_present_again(intent, now)
     }
 
     /// Steps 2 and 3. A refresh token that is good for ever needs neither.
