@@ -141,11 +141,7 @@ impl Policy {
     /// their names, the form of a POST can name one.
     #[must_use]
     pub fn needs_form(&self, method: &Method, target: &PathAndQuery) -> bool {
-        let is_server = || {
-            CanonicalPath::parse(target.path(), self.catalogue.server())
-                .is_ok_and(|path| call::place(&path) == Place::Server)
-        };
-        self.calls.is_some() && *method == Method::POST && is_server()
+        *method == Method::POST && self.place(target.path()) == Place::Server
     }
 
     /// Whether the form is worth reading: nothing that it could say makes up for what is wrong already.
@@ -212,13 +208,20 @@ impl Policy {
             route: Some(route),
             why,
         };
-        let fetches_file = self.is_of_files(path);
-        let removed = match fetches_file {
-            true => self.removed.and(Parameters::named(&[call::FILE_TOKEN])),
-            false => self.removed,
+        let place = self.place(path);
+        if place == Place::Files && *method == Method::POST {
+            return Err(refuse(Why::Query(QueryProblem::PostForFile)));
+        }
+        let is_of_files = matches!(place, Place::Files | Place::Uploads);
+        let (removed, allowed) = match is_of_files {
+            true => (
+                self.removed.and(Parameters::named(&[call::FILE_TOKEN])),
+                route.query_allow,
+            ),
+            false => (self.removed, route.query_allow.and(Parameters::HARMLESS)),
         };
         let target = match query {
-            Some(query) => screen_query(route, target, path, query, removed)
+            Some(query) => screen_query(target, path, query, removed, allowed)
                 .map_err(|problem| refuse(Why::Query(problem)))?,
             None => target.clone(),
         };
@@ -230,7 +233,7 @@ impl Policy {
             target,
             mode: self.mode,
             reported: lifted.map(|refusal| self.report(refusal, route)),
-            token_parameter: fetches_file.then_some(call::FILE_TOKEN),
+            token_parameter: is_of_files.then_some(call::FILE_TOKEN),
         })
     }
 
@@ -359,12 +362,13 @@ impl Policy {
             .is_some_and(|(own, sensitive)| own.names(sensitive))
     }
 
-    fn is_of_files(&self, path: &str) -> bool {
-        let is_of_files = || {
-            CanonicalPath::parse(path, self.catalogue.server())
-                .is_ok_and(|path| call::place(&path) == Place::Files)
-        };
-        self.calls.is_some() && is_of_files()
+    /// What the path is, where functions are called.
+    fn place(&self, path: &str) -> Place {
+        match &self.calls {
+            None => Place::Other,
+            Some(_) => CanonicalPath::parse(path, self.catalogue.server())
+                .map_or(Place::Other, |path| call::place(&path)),
+        }
     }
 
     /// What becomes of requests that it does not allow.
@@ -422,13 +426,13 @@ impl Policy {
 
 /// The target with the parameters cut out that are not the application's to send.
 fn screen_query(
-    route: &Route,
     target: &PathAndQuery,
     path: &str,
     query: &str,
     removed: Parameters,
+    allowed: Parameters,
 ) -> Result<PathAndQuery, QueryProblem> {
-    match query::check(query, removed, route.query_allow)? {
+    match query::check(query, removed, allowed)? {
         None => Ok(target.clone()),
         Some(rest) => {
             let rest = if rest.is_empty() {

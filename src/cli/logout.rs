@@ -18,8 +18,7 @@ use crate::{
 };
 
 /// What a logout does not reach: tokens in the memory of a bursar that runs.
-const STILL_HELD: &str =
-    "A running bursar uses the access token that it holds until its end, and gets no other. To cut it off at once, restart it.\n";
+const STILL_HELD: &str = "A running bursar uses the access token that it holds until its end, and gets no other. To cut it off at once, restart it.\n";
 
 /// How it went.
 enum End {

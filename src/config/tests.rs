@@ -846,6 +846,15 @@ fn a_route_of_moodle_names_functions_and_needs_no_path() {
         let place = format!("upstreams.moodle.routes[0].{key}");
         assert_eq!(problem.key(), place, "{route}");
     }
+    let by_name = moodle("functions = [\"core_get\", \"tool_mobile_call_external_functions\"]");
+    let warnings = sound(&by_name, &[]).warnings;
+    let warned = warnings
+        .iter()
+        .find(|warning| warning.code() == ProblemCode::IndirectFunction);
+    assert_eq!(
+        warned.map(Problem::key),
+        Some("upstreams.moodle.routes[0].functions")
+    );
     let path = "path = \"/one\"";
     assert!(SOUND.contains(path));
     let elsewhere = problem(&SOUND.replace(path, "functions = [\"f\"]"));

@@ -35,7 +35,8 @@ pub(super) const FILE_TOKEN: &str = "token";
 
 /// Where web services live. Only files are fetched (and left) by path.
 const WEB_SERVICES: &str = "/webservice/";
-const FILES: [&str; 2] = ["pluginfile.php", "upload.php"];
+const FILES: &str = "pluginfile.php";
+const UPLOADS: &str = "upload.php";
 
 /// Name and password for a token.
 const TOKEN_SERVICE: &str = "/login/token.php";
@@ -45,8 +46,10 @@ const TOKEN_SERVICE: &str = "/login/token.php";
 pub(super) enum Place {
     /// Functions are called there.
     Server,
-    /// Files are fetched or left there, and the token's parameter has another name.
+    /// Files are fetched there, and the token's parameter has another name.
     Files,
+    /// Files are left there; the parameter has the same name.
+    Uploads,
     /// Only a route that spells it out opens it.
     Guarded,
     /// A path like any other.
@@ -82,9 +85,10 @@ fn place_of(path: &str) -> Place {
             .get(at..)
             .and_then(|rest| rest.strip_prefix(WEB_SERVICES));
         let script = below.and_then(|below| below.split('/').next());
-        return match script.is_some_and(|script| FILES.contains(&script)) {
-            true => Place::Files,
-            false => Place::Guarded,
+        return match script {
+            Some(FILES) => Place::Files,
+            Some(UPLOADS) => Place::Uploads,
+            _ => Place::Guarded,
         };
     }
     match format!("{folded}/").contains(&format!("{TOKEN_SERVICE}/")) {
@@ -316,12 +320,9 @@ mod tests {
 
     #[test]
     fn files_have_scripts_of_their_own() {
-        for path in [
-            "/webservice/pluginfile.php/12/mod_resource/content/1/server.php",
-            "/moodle/webservice/upload.php",
-        ] {
-            assert_eq!(place_at(path), Place::Files, "{path}");
-        }
+        let file = "/webservice/pluginfile.php/12/mod_resource/content/1/upload.php";
+        assert_eq!(place_at(file), Place::Files);
+        assert_eq!(place_at("/moodle/webservice/upload.php"), Place::Uploads);
         assert_eq!(place_at("/WebService/pluginfile.php/1"), Place::Guarded);
         assert_eq!(place_at("/webservice/pluginfile.phps/1"), Place::Guarded);
     }

@@ -21,14 +21,21 @@ const DENIED: [&str; 9] = [
     "as_user_id",
 ];
 
-/// No business of bursar's, except where it stands for a credential: then it is [removed](check).
-const HARMLESS: [&str; 1] = ["token"];
+/// Names another file than the path does, at Moodle's script for files.
+const FILE: &str = "file";
+
+/// No business of bursar's, except where they stand for a credential (then they are [removed](check)) or for a file.
+const HARMLESS: [&str; 2] = ["token", FILE];
 
 /// A set of the denied parameters, and of those that are harmless elsewhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters(u16);
 
 impl Parameters {
+    /// Those that are harmless everywhere but where Moodle's files are.
+    pub(super) const HARMLESS: Self =
+        Self((1 << (DENIED.len() + HARMLESS.len())) - (1 << DENIED.len()));
+
     /// Those of the names that are known at all.
     pub(super) fn named<T: AsRef<str>>(names: &[T]) -> Self {
         let is_named = |denied: &str| {
@@ -58,6 +65,17 @@ pub(super) enum QueryProblem {
          add it to the route's query_allow."
     )]
     Denied(&'static str),
+    /// `get_file_argument` of Moodle prefers it to the path.
+    #[error(
+        "The query parameter file names another file than the path that was checked; name the file in the path, or add file to \
+         the route's query_allow."
+    )]
+    OtherFile,
+    /// Moodle prefers a form that is posted to the query and to the path.
+    #[error(
+        "A form that is posted there can name another file and another token; fetch files with GET."
+    )]
+    PostForFile,
     /// Who knows what a server makes of it.
     #[error("The name of a query parameter does not decode to text.")]
     Undecodable,
@@ -77,7 +95,7 @@ pub(super) enum QueryProblem {
     OddFunction,
 }
 
-/// Checks a query against what the route allows; `removed` are cut out of it beforehand.
+/// Checks a query against what is allowed there; `removed` are cut out of it beforehand.
 ///
 /// Returns the query without those, if there were any.
 pub(super) fn check(
@@ -162,10 +180,10 @@ fn known() -> impl Iterator<Item = &'static str> {
 
 fn refuse(found: Option<(usize, &'static str)>, allowed: Parameters) -> Result<(), QueryProblem> {
     match found {
-        Some((parameter, name)) if parameter < DENIED.len() && !allowed.contains(parameter) => {
-            Err(QueryProblem::Denied(name))
-        }
-        _ => Ok(()),
+        Some((parameter, _)) if allowed.contains(parameter) => Ok(()),
+        Some((_, FILE)) => Err(QueryProblem::OtherFile),
+        Some((_, name)) => Err(QueryProblem::Denied(name)),
+        None => Ok(()),
     }
 }
 
@@ -334,6 +352,25 @@ mod tests {
             assert_eq!(is_named(name, "wstoken"), Err(Undecodable), "{name:?}");
         }
         assert_eq!(decode("wstoken").as_deref(), Ok("wstoken"));
+    }
+
+    #[test]
+    fn what_is_harmless_elsewhere_is_refused_where_it_is_not_allowed() {
+        for query in [
+            "file=/1/a",
+            "File=/1/a",
+            "x=1&f%69le[]=/1/a",
+            "x=1;file=/1/a",
+        ] {
+            assert_eq!(problem(query), Some(OtherFile), "{query}");
+            assert_eq!(
+                check(query, NONE, Parameters::HARMLESS),
+                Ok(None),
+                "{query}"
+            );
+        }
+        assert_eq!(problem("token=a"), Some(Denied("token")));
+        assert_eq!(Parameters::HARMLESS, Parameters::named(&HARMLESS));
     }
 
     #[test]

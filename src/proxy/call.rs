@@ -28,6 +28,8 @@ pub(super) const LARGEST: usize = 1024 * 1024;
 
 const URLENCODED: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
+const MULTIPART: &[u8] = b"multipart/form-data";
+
 /// The body of a permitted call: a form, without the application's own token. Ours goes into it.
 #[derive(Debug)]
 pub(super) struct Call(Bytes);
@@ -111,16 +113,38 @@ fn check_kind(headers: &mut HeaderMap, body: &[u8]) -> Result<(), Rejection> {
         headers.remove(CONTENT_TYPE);
         return Ok(());
     }
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(only), None) = (types.next(), types.next()) else {
-        return Err(unreadable());
-    };
-    let media_type = only.as_bytes().split(|byte| *byte == b';').next();
-    let media_type = media_type.unwrap_or_default().trim_ascii();
-    match media_type.eq_ignore_ascii_case(URLENCODED.as_bytes()) {
+    match is_of_type(headers, URLENCODED.as_bytes()) {
         true => Ok(()),
         false => Err(unreadable()),
     }
+}
+
+/// Refuses a POST to where files are left that is not of the form that files come in: in an urlencoded one, `token` would stand
+/// before ours.
+pub(super) fn check_upload(
+    permit: &Permit,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<(), Rejection> {
+    let is_upload = permit.token_parameter().is_some() && *method == Method::POST;
+    match is_upload && !is_of_type(headers, MULTIPART) {
+        true => Err(Rejection::new(
+            Code::RouteDenied,
+            "Files are uploaded to Moodle in a form of several parts (multipart/form-data); another could hold another token.",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Whether the one Content-Type is this.
+fn is_of_type(headers: &HeaderMap, media_type: &[u8]) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(only), None) = (types.next(), types.next()) else {
+        return false;
+    };
+    let own = only.as_bytes().split(|byte| *byte == b';').next();
+    let own = own.unwrap_or_default().trim_ascii();
+    own.eq_ignore_ascii_case(media_type)
 }
 
 fn too_large() -> Rejection {

@@ -125,6 +125,7 @@ async fn forward<'a>(
         }
     };
     record.permitted(&permit);
+    call::check_upload(&permit, &head.method, &head.headers)?;
 
     let switches = upgrade::is_asked(&head.headers);
     if switches {

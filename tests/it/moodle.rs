@@ -336,6 +336,42 @@ fn a_file_is_fetched_by_its_path_and_the_token_has_another_name_there() {
 }
 
 #[test]
+fn at_the_scripts_for_files_no_form_stands_before_path_and_token() {
+    let peer = Peer::start(|_| Reply::ok());
+    let routes = "[[upstreams.moodle.routes]]\nname = \"files\"\nmethods = [\"GET\", \"POST\"]\n\
+                  path = \"/webservice/{*rest}\"\nscopes = []\n";
+    let bursar = Bursar::ready(&toml(&peer.url(), "canary-moodle-token", "", routes));
+    let file = "/webservice/pluginfile.php/1/a";
+    let upload = "/webservice/upload.php";
+    let parts =
+        "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a\"\r\n\r\n7\r\n--b--\r\n";
+    let multipart = "Content-Type: multipart/form-data; boundary=b\r\n";
+    let other = format!("{file}?file=/2/b");
+    for (method, target, fields, body, code) in [
+        ("GET", other.as_str(), "", "", "query_parameter_denied"),
+        ("POST", file, FORM, "file=/2/b", "query_parameter_denied"),
+        ("POST", file, multipart, parts, "query_parameter_denied"),
+        ("POST", upload, FORM, "token=mine", "route_denied"),
+        ("POST", upload, "", "token=mine", "route_denied"),
+    ] {
+        let answer = bursar.request(method, target, fields, body);
+        assert_eq!(
+            (answer.status, answer.json()["code"].as_str()),
+            (403, Some(code)),
+            "{method} {target} {body}"
+        );
+    }
+    assert_eq!(peer.calls(), 0);
+    assert_eq!(bursar.request("POST", upload, multipart, parts).status, 200);
+    let seen = sent(&peer);
+    assert_eq!(seen.text(), parts);
+    assert_eq!(
+        seen.target(),
+        "/webservice/upload.php?token=canary%2Dmoodle%2Dtoken"
+    );
+}
+
+#[test]
 fn a_dead_token_is_said_once_and_the_token_never() {
     let peer = Peer::start(|seen| {
         let body = match seen.target().contains("pluginfile") {

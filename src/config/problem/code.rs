@@ -103,6 +103,8 @@ problem_codes! {
     InvalidPolicy = "BUR1311";
     /// Policy is not enforced (a warning).
     ReportMode = "BUR1312";
+    /// A function that calls others, which no list sees (a warning).
+    IndirectFunction = "BUR1313";
 }
 
 impl ProblemCode {

@@ -103,6 +103,7 @@ fn spec(
         return Some(closed(name?, methods?, path?.0.clone(), functions?));
     }
 
+    warn_of_indirect_calls(reader, table, functions.as_deref().unwrap_or_default());
     let methods = match table.has("functions") && !table.has("methods") {
         true => Some(Methods(FUNCTIONS_METHODS.to_vec())),
         false => reader.require::<Methods>(
@@ -156,6 +157,24 @@ fn functions(reader: &mut Reader, table: &Table) -> Option<Vec<String>> {
         return None;
     }
     Some(functions)
+}
+
+/// What calls other functions, whose names are in its arguments.
+const INDIRECT_FUNCTION: &str = "tool_mobile_call_external_functions";
+
+fn warn_of_indirect_calls(reader: &mut Reader, table: &Table, functions: &[String]) {
+    if !functions.iter().any(|name| name == INDIRECT_FUNCTION) {
+        return;
+    }
+    let fault = Fault::new(
+        ProblemCode::IndirectFunction,
+        format!(
+            "{INDIRECT_FUNCTION} calls other functions, whose names bursar does not see: whoever may call it may call all that \
+             the token's service has"
+        ),
+        "remove it, and let the application call each function by itself; or keep the service in Moodle as small as the list",
+    );
+    reader.fault(table, "functions", fault.warning());
 }
 
 /// A credential of its own: a token that goes into a parameter is known to Moodle alone, and Moodle knows no other.

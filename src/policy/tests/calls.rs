@@ -203,6 +203,38 @@ fn the_token_of_a_file_has_another_name_and_there_only() {
 }
 
 #[test]
+fn a_file_is_named_by_its_path_and_by_nothing_else() {
+    let course = "GET,POST /webservice/pluginfile.php/12/{*rest}";
+    let by_parameter = RouteSpec {
+        query_allow: vec!["file".into()],
+        ..route("any file", "GET /webservice/pluginfile.php")
+    };
+    for mode in [Mode::Enforce, Mode::Report] {
+        let routes = vec![route("course", course), by_parameter.clone()];
+        let policy = moodle_in(mode, routes).unwrap();
+        let file = "/webservice/pluginfile.php/12/a";
+        for query in [
+            "file=/34/secret",
+            "File=/34/b",
+            "x=1&f%69le[]=/34/b",
+            "x=1;token=t",
+        ] {
+            let decision = get(&policy, &format!("{file}?{query}"));
+            assert_eq!(refusal(decision), AMBIGUOUS, "{query}");
+        }
+        let posted = policy.decide(&Method::POST, &file.parse().unwrap());
+        assert_eq!(refusal(posted), AMBIGUOUS);
+        assert_eq!(
+            label(get(&policy, &format!("{file}?preview=thumb"))),
+            "course"
+        );
+        let named = "/webservice/pluginfile.php?file=/34/b";
+        assert_eq!(label(get(&policy, named)), "any file");
+    }
+    assert_eq!(label(get(&moodle(), "/a?file=1")), "anything");
+}
+
+#[test]
 fn report_mode_lets_a_function_without_a_route_through_but_no_denied_one() {
     let denied = RouteSpec {
         deny: true,
