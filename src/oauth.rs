@@ -341,7 +341,7 @@ impl Cause {
         )
     }
 
-    /// The `result` label of `bursar_token_refreshes_total`.
+    /// The `result` label of `bursar_token_refreshes_total`, of an [exchange](Failure::is_exchange).
     #[must_use]
     pub const fn result(&self) -> &'static str {
         match self {
@@ -367,6 +367,19 @@ impl std::fmt::Display for Unreachable {
             Self::ProxyRefused(status) => return write!(formatter, "http_proxy answered {status}"),
             Self::Reset => "reset",
         })
+    }
+}
+
+impl Failure {
+    /// Whether the token endpoint was asked, be it that the way there was closed. Where there was nothing to ask it with, or no
+    /// place to keep its answer, it was not.
+    #[must_use]
+    pub const fn is_exchange(&self) -> bool {
+        self.is_sent
+            || !matches!(
+                self.cause,
+                Cause::NotSent(_) | Cause::LoginNeeded(_) | Cause::Store(_)
+            )
     }
 }
 

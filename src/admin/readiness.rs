@@ -12,11 +12,13 @@ pub(super) struct Report {
 }
 
 /// One condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Check {
     pub(super) name: &'static str,
     /// `None`: it holds.
     pub(super) failure: Option<&'static str>,
+    /// What it passes over, in words.
+    pub(super) note: Option<String>,
 }
 
 impl Report {
@@ -48,6 +50,9 @@ impl Report {
             )),
             ReadyNeeds::Nothing => {}
         }
+        if let Some(check) = checks.last_mut().filter(|_| needs != ReadyNeeds::Nothing) {
+            check.note = awaited(&tokens.awaiting_login);
+        }
         Self {
             checks,
             is_draining: phase == Phase::Draining,
@@ -61,11 +66,16 @@ impl Report {
     /// Each check on a line, in the form that Kubernetes' own `/readyz?verbose` has.
     pub(super) fn render(&self) -> String {
         let mut text = String::new();
-        for Check { name, failure } in &self.checks {
-            text.push_str(&match failure {
-                None => format!("[+]{name} ok\n"),
-                Some(reason) => format!("[-]{name} failed: {reason}\n"),
+        for check in &self.checks {
+            let Check { name, .. } = check;
+            text.push_str(&match check.failure {
+                None => format!("[+]{name} ok"),
+                Some(reason) => format!("[-]{name} failed: {reason}"),
             });
+            if let Some(note) = &check.note {
+                text.push_str(&format!(" ({note})"));
+            }
+            text.push('\n');
         }
         text.push_str(if self.is_ready() {
             "readyz check passed\n"
@@ -78,8 +88,17 @@ impl Report {
 
 impl Check {
     fn new(name: &'static str, failure: Option<&'static str>) -> Self {
-        Self { name, failure }
+        Self {
+            name,
+            failure,
+            note: None,
+        }
     }
+}
+
+/// A token that only a person can bring is not waited for, since that may take days; but it is spoken of.
+fn awaited(credentials: &[String]) -> Option<String> {
+    (!credentials.is_empty()).then(|| format!("waiting for a login: {}", credentials.join(", ")))
 }
 
 #[cfg(test)]
@@ -128,14 +147,17 @@ mod tests {
     const NEVER: Readiness = Readiness {
         first_token: false,
         token: false,
+        awaiting_login: Vec::new(),
     };
     const LOST: Readiness = Readiness {
         first_token: true,
         token: false,
+        awaiting_login: Vec::new(),
     };
     const HELD: Readiness = Readiness {
         first_token: true,
         token: true,
+        awaiting_login: Vec::new(),
     };
 
     fn is_ready(needs: ReadyNeeds, phase: Phase, tokens: Readiness) -> bool {
@@ -181,5 +203,20 @@ mod tests {
             "[+]configuration ok\n[+]listeners ok\n[+]shutdown ok\n\
              [-]first_token failed: not every token has been received yet\nreadyz check failed\n"
         );
+    }
+    #[test]
+    fn a_check_that_passes_over_a_login_says_so() {
+        let tokens = Readiness {
+            awaiting_login: vec!["d2l".to_owned()],
+            ..HELD
+        };
+        let state = State(Phase::Serving, tokens);
+        let text = Report::new(ReadyNeeds::FirstToken, &state).render();
+        assert!(
+            text.contains("[+]first_token ok (waiting for a login: d2l)\n"),
+            "{text}"
+        );
+        let text = Report::new(ReadyNeeds::Nothing, &state).render();
+        assert!(!text.contains("login"), "{text}");
     }
 }

@@ -93,7 +93,7 @@ fn table(status: &Value, now: f64, paint: Paint) -> String {
     text.push('\n');
     text.push_str(&output::columns(&rows));
     for token in items(status, "tokens") {
-        let credential = word(token, "credential");
+        let credential = whose(token);
         let missing = not_granted(token);
         if !missing.is_empty() {
             text.push_str(&format!(
@@ -150,7 +150,7 @@ fn token_row(token: &Value, now: f64) -> Vec<String> {
     };
     let failures = token["consecutive_failures"].to_string();
     cells([
-        word(token, "credential"),
+        &whose(token),
         word(token, "state"),
         usable,
         &expires,
@@ -158,6 +158,16 @@ fn token_row(token: &Value, now: f64) -> Vec<String> {
         &failures,
         &scopes,
     ])
+}
+
+/// The credential, and of how many people a row speaks where each has a token.
+fn whose(token: &Value) -> String {
+    let credential = word(token, "credential");
+    match token["people"].as_u64() {
+        None => credential.to_owned(),
+        Some(1) => format!("{credential} (1 person)"),
+        Some(people) => format!("{credential} ({people} people)"),
+    }
 }
 
 /// The scopes that were asked for and that those granted do not cover. What was granted is only said where it is less.
@@ -232,6 +242,15 @@ d2l: not granted, so routes that need it are refused: d:e:f,g
 d2l: last failure: no answer within 10s; `bursar check` tells more
 "
         );
+    }
+
+    #[test]
+    fn a_row_that_speaks_of_people_says_of_how_many() {
+        let status = serde_json::json!({"tokens": [
+            {"credential": "portal", "people": 2000, "last_failure": "a login is needed: nobody has logged in yet"},
+        ]});
+        let text = table(&status, 0.0, Paint { is_on: false });
+        assert_eq!(text.matches("portal (2000 people)").count(), 2, "{text}");
     }
 
     #[test]

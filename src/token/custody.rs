@@ -24,7 +24,7 @@
 //! # Files
 //!
 //! `rotation` is the order above, `fate` the table, `adoption` the way from a record to a token and back, `holdings` what only
-//! this process knows, and `rotations` what a shutdown waits for.
+//! this process knows, `rotations` what a shutdown waits for, and `trouble` how often a store that fails is spoken of.
 
 mod adoption;
 mod fate;
@@ -33,6 +33,7 @@ mod rotation;
 mod rotations;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::{sync::Arc, time::Duration};
 
@@ -52,6 +53,7 @@ use crate::{
 use adoption::Asked;
 use holdings::Holdings;
 pub use rotations::Rotations;
+use trouble::Trouble;
 
 /// The `target` of everything that is logged here, beside what the journal of the token says.
 const TARGET: &str = "bursar::token";
@@ -96,6 +98,7 @@ struct Keeper<R> {
     /// Of one token request.
     timeout: Duration,
     default_lifetime: Duration,
+    store_trouble: Trouble,
 }
 
 impl Custodian {
@@ -160,6 +163,7 @@ impl<R> Custody<R> {
             rules: params.refresh,
             timeout: params.client.timeout,
             default_lifetime,
+            store_trouble: Trouble::default(),
         }))
     }
 

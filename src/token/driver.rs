@@ -88,7 +88,11 @@ pub fn spawn<S: TokenSource>(
     let driver = Driver {
         cell: Arc::downgrade(&cell),
         nudge: Arc::clone(cell.nudge()),
-        journal: Journal::new(Arc::clone(&params.credential), params.scopes.as_ref()),
+        journal: Journal::new(
+            Arc::clone(&params.credential),
+            params.scopes.as_ref(),
+            params.subject.is_some(),
+        ),
         params,
         supply,
         last_request: None,
@@ -189,9 +193,12 @@ impl<S: TokenSource> Driver<S> {
             is_forced,
         };
         let outcome = self.request(&supply, request).await;
-        // One that was kept was no token request.
-        let is_kept = matches!(&outcome, Ok(answer) if answer.kept_for.is_some());
-        if !is_kept {
+        // What was kept, or could not even be asked for, is no token request.
+        let is_exchange = match &outcome {
+            Ok(answer) => answer.kept_for.is_none(),
+            Err(failure) => failure.is_exchange(),
+        };
+        if is_exchange {
             let failure = outcome.as_ref().err().map(|failure| &failure.cause);
             self.params.metrics.count_refresh(since, failure);
         }

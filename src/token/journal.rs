@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{skew, status::LastFailure};
 use crate::{
-    oauth::{Cause, OAuthError},
+    oauth::{Cause, LoginNeeded, OAuthError},
     scope::{Scope, ScopeSet},
 };
 
@@ -20,6 +20,8 @@ pub struct Journal {
     credential: Arc<str>,
     /// What is asked for, ready to print.
     scopes: String,
+    /// It is one person's, where each has one.
+    is_personal: bool,
     last_said: Option<(Cause, Duration)>,
     lifetime_assumed: bool,
     told_of_gap: bool,
@@ -31,10 +33,11 @@ pub struct Journal {
 impl Journal {
     /// Nothing was said yet.
     #[must_use]
-    pub fn new(credential: Arc<str>, asked: Option<&ScopeSet>) -> Self {
+    pub fn new(credential: Arc<str>, asked: Option<&ScopeSet>, is_personal: bool) -> Self {
         Self {
             credential,
             scopes: asked.map(ToString::to_string).unwrap_or_default(),
+            is_personal,
             last_said: None,
             lifetime_assumed: false,
             told_of_gap: false,
@@ -81,6 +84,10 @@ impl Journal {
             retry_at,
         } = failure;
         let retry_in_seconds = retry_at.saturating_sub(now).as_secs_f64();
+        if self.is_expected(cause) {
+            tracing::debug!(target: TARGET, credential, %cause, "a request was refused: its person has to log in first");
+            return;
+        }
         if !self.is_worth_saying(cause, *failures, now) {
             tracing::debug!(target: TARGET, credential, failures, retry_in_seconds, %cause, "token request failed again");
             return;
@@ -144,6 +151,11 @@ impl Journal {
         tracing::warn!(target: TARGET, credential, skew_seconds, "the local clock differs from the authorization server's (positive: ahead)");
     }
 
+    /// Where each person has a login, anybody may be named who has none: that is no event, and each would be one.
+    fn is_expected(&self, cause: &Cause) -> bool {
+        self.is_personal && *cause == Cause::LoginNeeded(LoginNeeded::Never)
+    }
+
     /// Of failures with one cause the 1st, 2nd, 4th, 8th …, and one in each minute.
     fn is_worth_saying(&self, cause: &Cause, failures: u32, now: Duration) -> bool {
         let Some((said, at)) = &self.last_said else {
@@ -197,9 +209,10 @@ fn hint(cause: &Cause, skew: Option<f64>, is_signed: bool) -> Option<&'static st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::testing::Captured;
 
     fn said(causes: &[(Cause, u64)]) -> Vec<bool> {
-        let mut journal = Journal::new("d2l".into(), None);
+        let mut journal = Journal::new("d2l".into(), None, false);
         let mut in_a_row = 0;
         causes
             .iter()
@@ -255,5 +268,28 @@ mod tests {
         let refused = Cause::Rejected(OAuthError::InvalidClient);
         assert!(hint(&refused, None, true).unwrap().contains("kid"));
         assert!(!hint(&refused, None, false).unwrap().contains("kid"));
+    }
+
+    #[test]
+    fn a_person_who_has_never_logged_in_is_no_event_and_a_login_that_ended_is_one() {
+        let text = |cause, is_personal| {
+            let (log, _guard) = Captured::listen(tracing::Level::INFO);
+            let failure = LastFailure {
+                cause: Cause::LoginNeeded(cause),
+                parked: true,
+                in_a_row: 1,
+                retry_at: Duration::ZERO,
+            };
+            let mut journal = Journal::new("d2l".into(), None, is_personal);
+            journal.failed(&failure, Duration::ZERO, None, None);
+            log.text()
+        };
+        // What others have logged at the same time may settle whether a line is of interest; the second time it is known.
+        for _ in 0..2 {
+            text(LoginNeeded::Refused, true);
+        }
+        assert_eq!(text(LoginNeeded::Never, true), "");
+        assert!(text(LoginNeeded::Refused, true).contains("a person has to log in"));
+        assert!(text(LoginNeeded::Never, false).contains("a person has to log in"));
     }
 }

@@ -181,13 +181,15 @@ impl<S> Pool<S> {
         let members = self.members();
         let mut warm = members.warm.iter().map(|(_, cell)| cell.snapshot(now));
         let first_token = self.has_been_complete.load(Ordering::Relaxed) || members.is_complete();
+        let awaiting_login = members.awaiting_login();
         Readiness {
             first_token,
+            awaiting_login,
             token: warm.all(|cell| cell.is_usable() || cell.awaits_first_login()),
         }
     }
 
-    /// What people may know: the warm ones first, in the order of the configuration.
+    /// What people may know: the warm ones first, in the order of the configuration; those of people by their state.
     #[must_use]
     pub fn views(&self) -> Vec<TokenView> {
         let now = self.clock.now();
@@ -196,16 +198,14 @@ impl<S> Pool<S> {
             let warm = &members.warm;
             members.has_issuer(key.issuer) && warm.iter().all(|(known, _)| *known != **key)
         });
-        members
+        let warm = members
             .warm
             .iter()
-            .map(|(_, cell)| TokenView::new(cell, now, true))
-            .chain(
-                narrowed
-                    .filter_map(|(_, slot)| slot.cell())
-                    .map(|cell| TokenView::new(&cell, now, false)),
-            )
-            .collect()
+            .map(|(_, cell)| TokenView::new(cell, now, true));
+        let narrowed = narrowed
+            .filter_map(|(_, slot)| slot.cell())
+            .map(|cell| TokenView::new(&cell, now, false));
+        TokenView::of_people(warm.chain(narrowed))
     }
 
     /// What the generation in force names.
@@ -274,6 +274,19 @@ impl<S> Pool<S> {
 impl<S> Members<S> {
     fn has_issuer(&self, id: u64) -> bool {
         self.issuers.iter().any(|issuer| issuer.id == id)
+    }
+
+    /// The credentials of which a warm token waits for a login, each once.
+    fn awaiting_login(&self) -> Vec<String> {
+        let waiting = self
+            .warm
+            .iter()
+            .filter(|(_, cell)| cell.status().borrow().login_needed().is_some());
+        let mut names: Vec<String> = waiting
+            .map(|(_, cell)| cell.params().credential.to_string())
+            .collect();
+        names.dedup();
+        names
     }
 
     /// Whether every warm token has been held. One that awaits a login is not waited for: that may take days.

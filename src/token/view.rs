@@ -18,14 +18,16 @@ pub struct Readiness {
     pub first_token: bool,
     /// Every warm token is usable now.
     pub token: bool,
+    /// The credentials whose warm tokens wait for a person to log in.
+    pub awaiting_login: Vec<String>,
 }
 
-/// What people may know about one token. Serialized into `/api/v1/status`.
+/// What people may know about one token, or about those of people who are in one state. Serialized into `/api/v1/status`.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct TokenView {
     /// The credential's name.
     pub credential: String,
-    /// `absent`, `requesting`, `fresh`, `refresh_ahead`, `expired`, `failing`, `parked`.
+    /// `absent`, `requesting`, `fresh`, `refresh_ahead`, `expired`, `failing`, `parked`, `login_needed`.
     pub state: &'static str,
     /// Whether a request would get it now.
     pub usable: bool,
@@ -49,6 +51,8 @@ pub struct TokenView {
     pub clock_skew_seconds: Option<f64>,
     /// Kept warm without traffic.
     pub warm: bool,
+    /// Where each person has a token: of how many this speaks, of the worst of them in each respect. Never of whom.
+    pub people: Option<u64>,
 }
 
 /// What is scraped of one warm token.
@@ -98,8 +102,47 @@ impl TokenView {
             last_failure: failure.map(|last| last.cause.to_string()),
             clock_skew_seconds: cell.params().skew.seconds(),
             warm,
+            people: cell.params().subject.is_some().then_some(1),
         }
     }
+
+    /// Puts those of people that only their times tell apart into one: anybody can be named in a request, and a row for each
+    /// would show more than it says.
+    pub fn of_people(views: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut rows: Vec<Self> = Vec::new();
+        for view in views {
+            match rows.iter_mut().find(|row| row.is_like(&view)) {
+                Some(row) => row.absorb(&view),
+                None => rows.push(view),
+            }
+        }
+        rows
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        self.people.is_some()
+            && other.people.is_some()
+            && self.credential == other.credential
+            && self.state == other.state
+            && self.last_failure == other.last_failure
+            && self.scopes_asked == other.scopes_asked
+            && self.scopes_granted == other.scopes_granted
+    }
+
+    fn absorb(&mut self, other: &Self) {
+        self.people = self.people.zip(other.people).map(|(one, more)| one + more);
+        self.usable &= other.usable;
+        self.generation = self.generation.max(other.generation);
+        self.issued_at = earlier(self.issued_at, other.issued_at);
+        self.expires_at = earlier(self.expires_at, other.expires_at);
+        self.next_request_in_seconds =
+            earlier(self.next_request_in_seconds, other.next_request_in_seconds);
+        self.consecutive_failures = self.consecutive_failures.max(other.consecutive_failures);
+    }
+}
+
+fn earlier(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    one.into_iter().chain(other).reduce(f64::min)
 }
 
 fn texts(scopes: &ScopeSet) -> Vec<String> {

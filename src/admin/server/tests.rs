@@ -38,6 +38,7 @@ impl AdminState for State {
         Readiness {
             first_token: token,
             token,
+            awaiting_login: Vec::new(),
         }
     }
 

@@ -307,7 +307,10 @@ impl<R: Redeem> Keeper<R> {
             let (credential, error) = (&*self.credential, with_causes(&error));
             tracing::warn!(target: TARGET, credential, error, "the authorization server no longer accepts the login, and this cannot be written down");
         }
-        Err(Cause::LoginNeeded(LoginNeeded::Refused).into())
+        Err(Failure {
+            is_sent: true,
+            ..Cause::LoginNeeded(LoginNeeded::Refused).into()
+        })
     }
 
     /// Canvas has no `invalid_grant` for a refresh token that was revoked: it does not find it, and calls that `invalid_request`.
@@ -460,10 +463,15 @@ impl<R: Redeem> Keeper<R> {
 
     fn no_store(&self, error: &StoreError) -> Failure {
         let (credential, hint) = (&*self.credential, error.hint());
-        let cause = Cause::Store(error.summary());
+        let summary = error.summary();
         let error = with_causes(error);
-        tracing::warn!(target: TARGET, credential, error, hint, "the token store is not available");
-        cause.into()
+        let now = self.custodian.clock.now().boot;
+        if self.store_trouble.is_worth_saying(summary, now) {
+            tracing::warn!(target: TARGET, credential, error, hint, "the token store is not available");
+        } else {
+            tracing::debug!(target: TARGET, credential, error, hint, "the token store is still not available");
+        }
+        Cause::Store(summary).into()
     }
 }
 

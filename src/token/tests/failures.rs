@@ -338,3 +338,22 @@ async fn a_store_that_cannot_take_the_next_token_is_told_from_an_authorization_s
         "{error}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_asks_nobody_is_no_token_request() {
+    for cause in [
+        Cause::LoginNeeded(LoginNeeded::Never),
+        Cause::LoginNeeded(LoginNeeded::Lost),
+        Cause::Store("no space left"),
+        Cause::NotSent("bursar is shutting down"),
+    ] {
+        let bench = Bench::start([Step::Fail(cause)]);
+        settle().await;
+        assert_eq!(bench.script.count(), 1);
+        for result in ["rejected", "invalid_response"] {
+            let sample =
+                format!("bursar_token_refreshes_total{{credential=\"d2l\",result=\"{result}\"}} 0");
+            assert!(bench.has_sample(&sample), "{sample}");
+        }
+    }
+}

@@ -267,7 +267,11 @@ async fn a_static_token_is_there_at_once_for_ever_and_is_never_replaced() {
 #[tokio::test(start_paused = true)]
 async fn readiness_needs_every_warm_token_and_remembers_the_first() {
     let bench = Bench::new();
-    let ready = |first_token, token| Readiness { first_token, token };
+    let ready = |first_token, token| Readiness {
+        first_token,
+        token,
+        awaiting_login: Vec::new(),
+    };
     assert_eq!(bench.pool.readiness(), ready(true, true));
     let good = script([HOUR]);
     let bad = script([DOWN, HOUR, DOWN]);
@@ -362,4 +366,35 @@ async fn a_credential_is_as_valid_as_the_worst_of_its_warm_tokens() {
     let text = bench.scrape();
     assert!(text.contains("bursar_token_valid{credential=\"d2l\"} 0\n"));
     assert!(text.contains("bursar_token_expiry_timestamp_seconds{credential=\"d2l\"} 0\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_people_who_have_not_logged_in_are_one_row_and_one_who_has_is_another() {
+    let bench = Bench::new();
+    let never = || Step::Fail(Cause::LoginNeeded(LoginNeeded::Never));
+    let source = script([HOUR, never(), never(), never()]);
+    let issuer = bench.issuer("d2l", &source);
+    bench.generation.borrow().enter();
+    let mut kept = Vec::new();
+    for person in ["ann", "bob", "eve", "joe"] {
+        kept.push(bench.pool.narrowed(&issuer, None, Some(&Arc::from(person))));
+        settle().await;
+    }
+    let views = bench.pool.views();
+    let mut rows: Vec<_> = views.iter().map(|view| (view.state, view.people)).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [("fresh", Some(1)), ("login_needed", Some(3))]);
+    let text = serde_json::to_string(&views).unwrap();
+    assert!(!text.contains("bob"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_names_what_waits_for_a_login() {
+    let bench = Bench::new();
+    let source = script([Step::Fail(Cause::LoginNeeded(LoginNeeded::Never)), HOUR]);
+    bench.warm(&bench.issuer("d2l", &source), None);
+    settle().await;
+    let readiness = bench.pool.readiness();
+    assert!(readiness.first_token);
+    assert_eq!(readiness.awaiting_login, ["d2l"]);
 }

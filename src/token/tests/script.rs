@@ -118,11 +118,9 @@ impl Script {
     }
 
     fn answer(&self, step: Step) -> Result<Answer, Failure> {
-        let failure = |cause, retry_after| Failure {
-            cause,
+        let failure = |cause: Cause, retry_after| Failure {
             retry_after,
-            skew_seconds: None,
-            is_sent: true,
+            ..cause.into()
         };
         let hour = Some(Duration::from_secs(3_600));
         match step {

@@ -251,3 +251,13 @@ async fn where_a_refresh_token_is_for_ever_one_that_is_not_found_needs_a_login()
     let bench = Bench::start(SINGLE_USE, [Step::Refuse(unknown.clone())]).await;
     assert_eq!(bench.token().await, Err(unknown));
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_the_refusal_itself_is_an_exchange_and_what_follows_from_it_is_none() {
+    let bench = Bench::start(SINGLE_USE, [Step::Refuse(INVALID_GRANT)]).await;
+    for is_exchange in [true, false] {
+        let failure = bench.begin().await.unwrap().unwrap_err();
+        assert_eq!(failure.cause, REFUSED);
+        assert_eq!(failure.is_exchange(), is_exchange);
+    }
+}
