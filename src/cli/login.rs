@@ -3,6 +3,7 @@
 mod attempt;
 mod browser;
 mod certificate;
+mod confirmation;
 mod consent;
 mod dialogue;
 mod door;
@@ -28,11 +29,12 @@ use crate::{
     config::Loaded,
     oauth::{Answer, Failure, LoginGrant, TokenEndpoint, TokenRequest},
     scope::{Scope, ScopeSet},
-    store::{StoreError, StoreKey},
+    store::{Record, StoreError, StoreKey},
 };
 use attempt::Brought;
+use confirmation::Confirmation;
 pub(super) use consent::Place;
-use dialogue::{DialogueError, Listener, Manner, Request};
+use dialogue::{Answered, DialogueError, Listener, Manner, Request};
 use page::Page;
 
 /// Why nobody is logged in now.
@@ -58,6 +60,7 @@ impl LoginError {
         match self {
             Self::Dialogue(DialogueError::TimedOut(_)) => Exit::LoginNeeded,
             Self::Dialogue(DialogueError::Interrupted) => Exit::Interrupted,
+            Self::Dialogue(DialogueError::NobodyToConfirm) => Exit::Usage,
             Self::Dialogue(_) | Self::NoRefreshToken | Self::OtherKind => Exit::Failed,
             Self::Exchange(failure) => match check::advice(&failure.cause) {
                 (Exit::Temporary, _) => Exit::Temporary,
@@ -73,7 +76,10 @@ impl LoginError {
                 "another program may have the port, or it takes rights that you do not have. Without a listener: \
                  bursar login {credential} --paste"
             )),
-            Self::Dialogue(DialogueError::TimedOut(_)) => {
+            Self::Dialogue(DialogueError::NobodyToConfirm) => Some(format!(
+                "run it on a terminal, or paste the address at which the browser ends: bursar login {credential} --paste"
+            )),
+            Self::Dialogue(DialogueError::TimedOut(_) | DialogueError::NotConfirmed) => {
                 Some(format!("again: bursar login {credential}"))
             }
             Self::Exchange(failure) => Some(check::advice(&failure.cause).1.to_owned()),
@@ -138,7 +144,7 @@ async fn log_in(
     let name = &custody.credential.name;
     let key = params.store_key(name, subject);
     // A store that cannot take the login shows now, and not when somebody has logged in.
-    custody.store.lock(&key).await?.reserve().await?;
+    stored::lock(&custody.store, &key).await?.reserve().await?;
 
     let authorization = &params.authorization;
     let is_elsewhere = authorization.redirect_uri.loopback().is_empty();
@@ -157,11 +163,27 @@ async fn log_in(
         limit: args.timeout,
     };
     let mut stops = signals::listen().map_err(DialogueError::Signals)?;
-    let (brought, listener) = dialogue::ask(&request, manner, &mut stops, surroundings).await?;
+    let Answered {
+        brought,
+        mut listener,
+        lines,
+    } = dialogue::ask(&request, manner, &mut stops, surroundings).await?;
     let Brought::Grant(code) = brought else {
         return Err(LoginError::OtherKind);
     };
-    let concluded = conclude(custody, &key, &code, scopes).await;
+    let is_anybodys =
+        authorization.relay_parameter.is_some() && matches!(listener, Listener::Browser(..));
+    let concluded = if is_anybodys {
+        let confirmation = Confirmation {
+            listener: &mut listener,
+            lines,
+            limit: args.timeout,
+            stops: &mut stops,
+        };
+        conclude_confirmed(custody, &key, &code, scopes, confirmation).await
+    } else {
+        conclude(custody, &key, &code, scopes).await
+    };
     show(listener, &concluded).await;
     let (answer, account) = concluded?;
     tell(&outcome::told(
@@ -185,8 +207,42 @@ pub(in crate::cli) async fn conclude(
     code: &LoginGrant,
     scopes: Option<&ScopeSet>,
 ) -> Result<(Answer, Option<String>), LoginError> {
-    let guard = custody.store.lock(key).await?;
+    let guard = stored::lock(&custody.store, key).await?;
     guard.reserve().await?;
+    let redeemed = redeem(custody, key, code, scopes).await?;
+    guard.replace(&redeemed.record).await?;
+    Ok((redeemed.answer, redeemed.account))
+}
+
+/// The same for an answer that any page can have sent the browser here with: it is stored when the person says that the login is
+/// theirs. A running bursar has the lock meanwhile.
+async fn conclude_confirmed(
+    custody: &Custody<'_>,
+    key: &StoreKey,
+    code: &LoginGrant,
+    scopes: Option<&ScopeSet>,
+    confirmation: Confirmation<'_>,
+) -> Result<(Answer, Option<String>), LoginError> {
+    let redeemed = redeem(custody, key, code, scopes).await?;
+    confirmation.ask(redeemed.account.as_deref()).await?;
+    let guard = stored::lock(&custody.store, key).await?;
+    guard.replace(&redeemed.record).await?;
+    Ok((redeemed.answer, redeemed.account))
+}
+
+/// What a code has brought.
+struct Redeemed {
+    answer: Answer,
+    account: Option<String>,
+    record: Record,
+}
+
+async fn redeem(
+    custody: &Custody<'_>,
+    key: &StoreKey,
+    code: &LoginGrant,
+    scopes: Option<&ScopeSet>,
+) -> Result<Redeemed, LoginError> {
     let request = TokenRequest {
         scopes: scopes.cloned(),
         subject: key.subject.clone(),
@@ -202,8 +258,11 @@ pub(in crate::cli) async fn conclude(
         .or_else(|| super::token::claim(&answer, "sub"));
     let record = outcome::record(custody, &answer, &request, account.clone())
         .ok_or(LoginError::NoRefreshToken)?;
-    guard.replace(&record).await?;
-    Ok((answer, account))
+    Ok(Redeemed {
+        answer,
+        account,
+        record,
+    })
 }
 
 async fn show(listener: Listener, concluded: &Result<(Answer, Option<String>), LoginError>) {
@@ -249,6 +308,8 @@ mod tests {
         );
         assert_eq!(exit(DialogueError::Interrupted.into()), 130);
         assert_eq!(exit(DialogueError::NothingPasted.into()), 1);
+        assert_eq!(exit(DialogueError::NotConfirmed.into()), 1);
+        assert_eq!(exit(DialogueError::NobodyToConfirm.into()), 2);
         let unreachable = crate::oauth::Cause::Unreachable(crate::oauth::Unreachable::Dns);
         assert_eq!(exit(Failure::from(unreachable).into()), 75);
         let rejected = crate::oauth::Cause::Rejected(crate::oauth::OAuthError::InvalidGrant);

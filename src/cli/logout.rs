@@ -85,7 +85,7 @@ async fn log_out(
     revocation: Option<&Revocation>,
 ) -> Result<End, StoreError> {
     let key = custody.params.store_key(&custody.credential.name, subject);
-    let guard = custody.store.lock(&key).await?;
+    let guard = stored::lock(&custody.store, &key).await?;
     // One that cannot be read can be forgotten all the same.
     let revoked = match guard.current().await {
         Ok(None) => return Ok(End::NotLoggedIn),

@@ -2,11 +2,13 @@
 
 use std::{
     path::Path,
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use prometheus::Registry;
+use tokio::time::timeout;
 
 use super::{Exit, output::tell};
 use crate::{
@@ -14,7 +16,9 @@ use crate::{
     config::{Config, UpstreamConfig},
     oauth::LoginNeeded,
     scope::ScopeSet,
-    store::{Granted, Record, Severity, Store, StoreError, StoreKey, StoreMetrics, StoreParams},
+    store::{
+        Granted, Guard, Record, Severity, Store, StoreError, StoreKey, StoreMetrics, StoreParams,
+    },
     token::{
         Credential, Source, Subject, UserKeyParams,
         login::{LoginParams, RefreshRules},
@@ -154,6 +158,29 @@ pub(super) fn store(params: &StoreParams) -> Store {
     )]
     let metrics = Arc::new(metrics.expect("an empty registry takes the family"));
     Store::new(params, metrics)
+}
+
+/// How long another process may hold a lock before a person hears that it is waited for.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// How long it is waited for then: three token requests of a running bursar, with the defaults.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The right to change the record of `key`, which a person waits for: not without a word, and not for ever.
+pub(super) async fn lock(store: &Store, key: &StoreKey) -> Result<Guard, StoreError> {
+    let mut lock = pin!(store.lock(key));
+    if let Ok(locked) = timeout(QUIET, &mut lock).await {
+        return locked;
+    }
+    tell(&format!(
+        "Another process is at work on this login, perhaps a running bursar that renews its token. Waiting at most \
+         {}.\n",
+        humantime::format_duration(PATIENCE)
+    ));
+    let locked = timeout(PATIENCE, lock).await;
+    locked.unwrap_or(Err(StoreError::Busy {
+        waited: QUIET + PATIENCE,
+    }))
 }
 
 /// Why a person has to log in, if one has to. `now`: Unix time.
@@ -329,5 +356,25 @@ mod tests {
         guard.replace(&twice).await.unwrap();
         drop(guard);
         assert_eq!(needed(&twice, SINGLE_USE).await, Some(LoginNeeded::Lost));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_is_not_waited_for_for_ever() {
+        let store = store(&StoreParams::Memory);
+        let key = StoreKey {
+            credential: "d2l".into(),
+            token_url: "https://as.test/token".into(),
+            client_id: "app".into(),
+            subject: None,
+        };
+        let held = store.lock(&key).await.unwrap();
+        let Err(error) = lock(&store, &key).await else {
+            panic!("somebody else has it");
+        };
+        assert_eq!(exit_of(&error), Exit::Failed);
+        assert!(error.to_string().contains("32s"), "{error}");
+        assert!(error.hint().contains("log"), "{}", error.hint());
+        drop(held);
+        assert!(lock(&store, &key).await.is_ok());
     }
 }

@@ -36,7 +36,8 @@ pub struct AuthorizationParams {
     /// Whether a code challenge is sent (RFC 7636, S256).
     pub pkce: bool,
     /// Set where a relay makes the authorization request itself (LTIAAS): the browser is sent to `authorize_url` as it is, and comes
-    /// back with this parameter in place of `code`. There is no `state` then: the first that comes is taken for the answer.
+    /// back with this parameter in place of `code`. There is no `state` then: the first that comes is taken for the answer, and any
+    /// page can have sent it (RFC 6749 section 10.12), so a person must say that it is theirs before it is used.
     pub relay_parameter: Option<String>,
 }
 
@@ -163,14 +164,15 @@ impl Flow {
         }
     }
 
-    /// Whether the callback answers this flow. What does not is no reason to end it: anybody can call a loopback port.
+    /// Whether the callback answers this flow. What does not is no reason to end it: anybody can call a loopback port. So an
+    /// `error` ends no flow of a relay, where no `state` tells whose it is.
     #[must_use]
     pub fn is_answered_by(&self, callback: &Callback) -> bool {
-        self.params.relay_parameter.is_some()
-            || callback
-                .state
-                .as_ref()
-                .is_some_and(|state| secret::is_same(state, &self.state))
+        if self.params.relay_parameter.is_some() {
+            return callback.result.is_ok();
+        }
+        let state = callback.state.as_ref();
+        state.is_some_and(|state| secret::is_same(state, &self.state))
     }
 
     /// Whether it asks for a user's ID key.

@@ -1,6 +1,6 @@
 //! What can go wrong with a store, and what to do about it.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use crate::secret::SecretFileError;
 
@@ -81,6 +81,12 @@ pub enum StoreError {
         /// The record.
         path: PathBuf,
     },
+    /// Another process holds the lock for longer than is waited for.
+    #[error("another process has not let go of its lock for {}", humantime::format_duration(*.waited))]
+    Busy {
+        /// How long that was waited for.
+        waited: Duration,
+    },
     /// The process ends, and begins nothing new.
     #[error("bursar is ending")]
     Ending,
@@ -104,7 +110,9 @@ impl StoreError {
         match self {
             Self::Mode { mode, wanted, .. } if *mode & !*wanted & 0o077 != 0 => Severity::Exposed,
             Self::KeyFile(SecretFileError::Readable { .. }) => Severity::Exposed,
-            Self::System { .. } | Self::Changed { .. } | Self::Ending => Severity::Failed,
+            Self::System { .. } | Self::Changed { .. } | Self::Busy { .. } | Self::Ending => {
+                Severity::Failed
+            }
             _ => Severity::Refused,
         }
     }
@@ -113,7 +121,7 @@ impl StoreError {
     #[must_use]
     pub const fn result(&self) -> &'static str {
         match self {
-            Self::System { .. } | Self::Ending => "io_error",
+            Self::System { .. } | Self::Busy { .. } | Self::Ending => "io_error",
             Self::Mode { .. } | Self::Owner { .. } | Self::Kind { .. } => "refused",
             Self::NoKey { .. } | Self::KeyFile(_) | Self::KeyText { .. } => "no_key",
             Self::Content { .. } => "damaged",
@@ -125,7 +133,9 @@ impl StoreError {
     #[must_use]
     pub const fn summary(&self) -> &'static str {
         match self {
-            Self::System { .. } | Self::Ending => "it cannot be read or written",
+            Self::System { .. } | Self::Busy { .. } | Self::Ending => {
+                "it cannot be read or written"
+            }
             Self::Mode { .. } | Self::Owner { .. } | Self::Kind { .. } => {
                 "its files are not private to bursar"
             }
@@ -146,6 +156,10 @@ impl StoreError {
             }
             Self::Mode { .. } => {
                 "if nobody else can have read it, `chmod 700` the directory and `chmod 600` the file; else log in anew"
+            }
+            Self::Busy { .. } => {
+                "a running bursar holds it while it renews the token, and for as long as it cannot write what it got: see its log, \
+                 put that right or stop it, then try again"
             }
             Self::Owner { .. } => {
                 "run bursar as the user who logged in, or give `[state] path` a directory of its own"

@@ -494,6 +494,15 @@ fn a_canvas_that_does_not_know_the_refresh_token_wants_a_login() {
 }
 
 #[test]
+fn without_a_state_nothing_listens_where_nobody_can_say_that_the_answer_is_theirs() {
+    let office = Office::of(LTIAAS, |_| {});
+    let finished = office.run(&["login", "app"]);
+    assert_eq!(finished.code, 2, "{}", finished.said());
+    assert!(finished.stderr.contains("--paste"), "{}", finished.stderr);
+    assert_eq!(office.run(&["check", "--offline"]).code, 4);
+}
+
+#[test]
 fn ltiaas_hands_out_the_lms_s_tokens_by_whatever_its_undocumented_parts_turn_out_to_be() {
     for (settings, set) in [
         ("", (|_| {}) as fn(&mut bursar::mock::MockParams)),
@@ -512,12 +521,12 @@ fn ltiaas_hands_out_the_lms_s_tokens_by_whatever_its_undocumented_parts_turn_out
         });
         let more = format!("refresh_ahead = \"50%\"\nsafety_margin = \"0s\"\n{settings}");
         let office = office.with(&more);
-        let login = office.login(&["app"]);
+        let mut login = office.login(&["app", "--paste"]);
         assert_eq!(login.url.path(), "/oauth/start/bursar-mock-platform");
         assert_eq!(login.url.query(), None);
-        let page = login.go("auto=1");
+        let callback = login.decide("auto=1");
+        login.paste(&format!("{callback}\n"));
         let finished = login.end();
-        assert_eq!(page.status, 200, "{}", finished.said());
         assert_eq!(finished.code, 0, "{}", finished.said());
 
         let bursar = Bursar::ready(&office.toml());

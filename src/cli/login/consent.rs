@@ -63,11 +63,8 @@ impl<'a> Place<'a> {
         let name = &self.credential.name;
         let key = self.params.store_key(name);
         // A store that cannot take the login shows now, and not when somebody has logged in.
-        stored::store(self.state)
-            .lock(&key)
-            .await?
-            .reserve()
-            .await?;
+        let store = stored::store(self.state);
+        stored::lock(&store, &key).await?.reserve().await?;
 
         let authorization = AuthorizationParams {
             authorize_url: self.params.consent_url.clone(),
@@ -91,12 +88,12 @@ impl<'a> Place<'a> {
             limit: args.timeout,
         };
         let mut stops = signals::listen().map_err(DialogueError::Signals)?;
-        let (brought, listener) = dialogue::ask(&request, manner, &mut stops, surroundings).await?;
-        let Brought::User(user) = brought else {
+        let answered = dialogue::ask(&request, manner, &mut stops, surroundings).await?;
+        let Brought::User(user) = answered.brought else {
             return Err(LoginError::OtherKind);
         };
         let kept = self.keep(&key, &user).await;
-        show(listener, &user, &kept).await;
+        show(answered.listener, &user, &kept).await;
         kept?;
         tell(&format!(
             "\nLogged in for credential {name}\n  account       user {}\n  rights        those of this user's role: with ID keys \
@@ -109,7 +106,7 @@ impl<'a> Place<'a> {
     }
 
     async fn keep(&self, key: &StoreKey, user: &IdKey) -> Result<(), StoreError> {
-        let guard = stored::store(self.state).lock(key).await?;
+        let guard = stored::lock(&stored::store(self.state), key).await?;
         guard.reserve().await?;
         let record = Record {
             version: Version::first(random::id128()),
@@ -130,7 +127,8 @@ impl<'a> Place<'a> {
     /// Forgets the key; whether there was one.
     pub(in crate::cli) async fn forget(&self) -> Result<bool, StoreError> {
         let key = self.params.store_key(&self.credential.name);
-        stored::store(self.state).lock(&key).await?.forget().await
+        let store = stored::store(self.state);
+        stored::lock(&store, &key).await?.forget().await
     }
 }
 

@@ -64,6 +64,16 @@ pub(super) enum Listener {
     Terminal,
 }
 
+/// The answer.
+pub(super) struct Answered {
+    /// What it brings.
+    pub(super) brought: Brought,
+    /// Who waits to be told what becomes of it.
+    pub(super) listener: Listener,
+    /// What a person types from now on.
+    pub(super) lines: Option<Lines>,
+}
+
 /// Why there is no code.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum DialogueError {
@@ -74,11 +84,18 @@ pub(in crate::cli) enum DialogueError {
     #[error("what was pasted is no answer: {0}")]
     Pasted(CallbackError),
     #[error(
-        "what was pasted is the answer to another login: its state is not the one that was sent"
+        "what was pasted is not the answer to this login: its state is not the one that was sent, or it brings an error that \
+         nothing vouches for"
     )]
     PastedForeign,
     #[error("nothing was pasted")]
     NothingPasted,
+    #[error(
+        "the relay passes no state on, so a person must say that the answer is theirs, and nobody is here"
+    )]
+    NobodyToConfirm,
+    #[error("not confirmed: nothing is stored, and what was stored before stays")]
+    NotConfirmed,
     #[error("nobody has logged in within {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
     #[error("interrupted")]
@@ -105,7 +122,7 @@ pub(super) async fn ask(
     manner: Manner,
     stops: &mut mpsc::Receiver<Stop>,
     surroundings: &Surroundings,
-) -> Result<(Brought, Listener), DialogueError> {
+) -> Result<Answered, DialogueError> {
     let deadline = Instant::now() + manner.limit;
     let mut room = Room::open(request, manner, surroundings).await?;
     room.invite(request, manner, surroundings);
@@ -113,7 +130,11 @@ pub(super) async fn ask(
         answer = room.answer() => {
             let (outcome, listener) = answer?;
             match outcome {
-                Ok(brought) => Ok((brought, listener)),
+                Ok(brought) => Ok(Answered {
+                    brought,
+                    listener,
+                    lines: room.lines.take(),
+                }),
                 Err(error) => {
                     listener.tell(Page::failed(capitalised(&error.to_string()))).await;
                     Err(error.into())
@@ -146,7 +167,11 @@ impl Room {
         manner: Manner,
         surroundings: &Surroundings,
     ) -> Result<Self, DialogueError> {
+        let is_manned = surroundings.stdin_is_terminal && surroundings.stderr_is_terminal;
         let mut params = request.params.clone();
+        if params.relay_parameter.is_some() && !manner.pastes && !is_manned {
+            return Err(DialogueError::NobodyToConfirm);
+        }
         let door = match manner.pastes {
             true => None,
             false => Some(Door::bind(&params.redirect_uri).await?),
@@ -162,7 +187,6 @@ impl Room {
         };
         let url = flow.url(request.client_id, request.scopes);
         let attempt = Arc::new(Attempt::new(flow));
-        let is_manned = surroundings.stdin_is_terminal && surroundings.stderr_is_terminal;
         let opens = (manner.opens_browser && is_manned && door.is_some())
             .then(|| surroundings.variable("BROWSER").map(str::to_owned));
         Ok(Self {
@@ -381,6 +405,38 @@ mod tests {
             assert!(room(true).await.hear(wrong).unwrap().is_none(), "{wrong}");
             assert!(room(false).await.hear(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn without_a_state_and_a_terminal_an_answer_is_only_taken_by_paste() {
+        let params = AuthorizationParams {
+            relay_parameter: Some("token".to_owned()),
+            ..params()
+        };
+        let request = Request {
+            credential: "lms",
+            subject: None,
+            client_id: "app",
+            params: &params,
+            scopes: None,
+            signer: None,
+        };
+        let open = |pastes, is_manned| {
+            let manner = Manner { pastes, ..PASTES };
+            let surroundings = Surroundings {
+                stdin_is_terminal: is_manned,
+                stderr_is_terminal: is_manned,
+                ..Surroundings::default()
+            };
+            let request = &request;
+            async move { Room::open(request, manner, &surroundings).await.err() }
+        };
+        assert!(matches!(
+            open(false, false).await,
+            Some(DialogueError::NobodyToConfirm)
+        ));
+        assert!(open(true, false).await.is_none());
+        assert!(open(false, true).await.is_none());
     }
 
     #[test]

@@ -300,7 +300,7 @@ impl Reception {
             Received::Answer(outcome) => outcome,
             Received::Foreign => {
                 return Page::failed(
-                    "This is the answer to another login: its state is not the one that bursar sent.\n\
+                    "This is the answer to another login, or nothing vouches for it: its state is not the one that bursar sent.\n\
                      The login still waits for its own.",
                 );
             }

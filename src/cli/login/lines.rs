@@ -32,6 +32,17 @@ impl Lines {
         Self(receiver)
     }
 
+    /// A person who types these.
+    #[cfg(test)]
+    pub(super) fn typed(lines: &[&str]) -> Self {
+        let (sender, receiver) = mpsc::channel(lines.len().max(1));
+        for line in lines {
+            let line = Zeroizing::new(format!("{line}\n"));
+            sender.try_send(line).expect("there is room for all");
+        }
+        Self(receiver)
+    }
+
     /// The next line; `None` when there is no more. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<Zeroizing<String>> {
         self.0.recv().await

@@ -192,6 +192,8 @@ fn a_relay_is_asked_as_it_is_and_answers_with_its_own_parameter() {
     );
     let of = |query| Callback::parse(query, flow.code_parameter());
     assert_eq!(of("code=1").unwrap_err(), CallbackError::Nothing);
+    let anybodys = of("error=access_denied").unwrap();
+    assert!(!flow.is_answered_by(&anybodys), "no state vouches for it");
     let callback = of("handle=abc").unwrap();
     assert!(flow.is_answered_by(&callback));
     let (code, _, verifier) = parts(flow.conclude(callback));
