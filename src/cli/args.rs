@@ -144,8 +144,9 @@ Examples:
 
 It says where a login could not be taken back at the authorization server.
 
-Exit codes: 0 logged out (or nobody was logged in), 1 forgotten, but not taken back, 2 wrong usage,
-75 the same, since the authorization server is unreachable, 77 the store is readable by others,
+Exit codes: 0 forgotten, and taken back where there is a way (or nobody was logged in),
+1 forgotten, but taking it back was tried and refused, 2 wrong usage, 75 as 1, since the
+authorization server is unreachable, 77 the store is readable by others,
 78 the configuration is not valid."
     )]
     Logout(LogoutArgs),
