@@ -161,8 +161,8 @@ keys! {
     /// "1/100".
     "log.requests": LogRequests = r#""denied""#;
 
-    /// Where what logins have brought is kept. "file": sealed, in files that only bursar's user can read; "memory": nothing is written,
-    /// and people log in again after a restart.
+    /// Where what logins have brought is kept. "file": sealed, in files that only bursar's user can read; "memory": nothing is written;
+    /// for configurations without credentials for which people log in.
     "state.backend": StateBackend = r#""file""#, fixed;
     /// The directory, mode 0700, of the backend "file"; unless set, $XDG_STATE_HOME/bursar or ~/.local/state/bursar. Nothing is
     /// written unless somebody logs in.

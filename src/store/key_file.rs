@@ -63,6 +63,15 @@ impl KeyFile {
         })
     }
 
+    /// Whether the keys can be used, as far as there are any. Makes none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.read().map(drop)
+    }
+
     /// The keys, for sealing; our own are made if there are none yet.
     pub(super) fn read_or_make(&self) -> Result<SealingKeys, StoreError> {
         let keys = self.read()?;

@@ -198,6 +198,7 @@ fn with_files(configuration: &str, directory: &Path) -> String {
                 let authority = rcgen::generate_simple_self_signed(["ca.example".to_owned()]);
                 authority.unwrap().cert.pem()
             }
+            "key_file" => "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n".to_owned(),
             _ => "a-secret-of-its-own\n".to_owned(),
         };
         write_private(&path, &contents);

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     oauth::LoginNeeded,
     scope::{Scope, ScopeSet},
-    store::{Record, Store, StoreError, StoreKey, StoreParams},
+    store::{Record, Store, StoreError, StoreKey},
     token::{Credential, Source, login::LoginParams},
 };
 
@@ -25,10 +25,9 @@ pub(super) async fn check(config: &Config) -> Option<Category> {
     let store = stored::store(&config.state);
     for credential in &config.credentials {
         let name = &credential.name;
-        checks.extend(match (&credential.source, &config.state) {
-            (Source::Login(_) | Source::UserKey(_), StoreParams::Memory) => vec![in_memory(name)],
-            (Source::Login(params), _) => look(config, credential, params, &store).await,
-            (Source::UserKey(params), _) => {
+        checks.extend(match &credential.source {
+            Source::Login(params) => look(config, credential, params, &store).await,
+            Source::UserKey(params) => {
                 look_for_key(name, store.read(&params.store_key(name)).await)
             }
             _ => Vec::new(),
@@ -38,15 +37,6 @@ pub(super) async fn check(config: &Config) -> Option<Category> {
         name: "logins",
         checks,
     })
-}
-
-fn in_memory(name: &str) -> Check {
-    Check::warning(
-        format!("{name}: the login"),
-        "state.backend is \"memory\": it cannot be seen from here, and a restart ends it",
-        live::LOGIN_NEEDED,
-        "set state.backend = \"file\", and people need not log in again",
-    )
 }
 
 async fn look(

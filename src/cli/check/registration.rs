@@ -113,8 +113,6 @@ mod tests {
     fn told(credential: &str, upstream: &str) -> String {
         let text = format!(
             r#"
-[state]
-backend = "memory"
 [credentials.lms]
 {credential}
 [upstreams.lms]
@@ -123,7 +121,10 @@ credential = "lms"
 {upstream}
 "#
         );
-        let loaded = load(&LoadOptions::from_text("bursar.toml", text));
+        let mut options = LoadOptions::from_text("bursar.toml", text);
+        let home = ("HOME".to_owned(), "/home/ann".to_owned());
+        options.environment = [home].into_iter().collect();
+        let loaded = load(&options);
         let loaded = loaded.unwrap_or_else(|problems| panic!("{}", problems.render(false)));
         let category = check(&loaded.config).unwrap();
         category.checks[0].description.clone()

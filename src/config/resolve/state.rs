@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use crate::{
+    causes::with_causes,
     config::{
         locate::Home,
+        problem::ProblemCode,
         reader::{Reader, Table},
-        value::word::StateBackend,
+        value::{Fault, secret_file, word::StateBackend},
     },
     secret::SecretFiles,
-    store::{KeyFile, StoreParams},
+    store::{KeyFile, StoreError, StoreParams},
 };
 
 /// `is_needed`: whether there is a credential for which people log in. Without one it does not matter where its place would be.
@@ -21,6 +23,10 @@ pub(super) fn state(
 ) -> Option<StoreParams> {
     let table = reader.section("state");
     if reader.get::<StateBackend>(&table, "backend")? == StateBackend::Memory {
+        if is_needed {
+            reader.fault(&table, "backend", unreachable_store());
+            return None;
+        }
         return Some(StoreParams::Memory);
     }
     let own_directory = home.state.clone();
@@ -30,6 +36,13 @@ pub(super) fn state(
         true => place(reader, &table, "key_file", None).map(|path| KeyFile::Given { path, rule }),
         false => own_key.map(|path| KeyFile::Own { path }),
     };
+    if let (true, Some(key_file @ KeyFile::Given { .. })) = (is_needed, &key_file) {
+        // Now, and not when the first token is wanted. Our own is made with the first login.
+        if let Err(error) = key_file.check() {
+            reader.fault(&table, "key_file", unusable(&error));
+            return None;
+        }
+    }
     let is_placed = directory.is_some() && key_file.is_some();
     if is_placed || !is_needed {
         // Nobody will store anything where there is no place for it.
@@ -49,11 +62,31 @@ pub(super) fn state(
             reader.missing(
                 &table,
                 name,
-                "set it, or HOME: a login has to be kept somewhere (state.backend = \"memory\" keeps it until the next restart)",
+                "set it, or HOME: a login has to be kept somewhere",
             );
         }
     }
     None
+}
+
+/// `bursar login` is a process of its own, and what it has brought would end with it.
+fn unreachable_store() -> Fault {
+    Fault::new(
+        ProblemCode::Conflict,
+        "\"memory\" keeps no login: `bursar login` is another process, and a running bursar would never see what it brings",
+        "set state.backend = \"file\" (the default); a credential for which people log in needs it",
+    )
+}
+
+fn unusable(error: &StoreError) -> Fault {
+    match error {
+        StoreError::KeyFile(error) => secret_file(error),
+        error => Fault::new(
+            ProblemCode::SecretUnusable,
+            with_causes(error),
+            error.hint(),
+        ),
+    }
 }
 
 /// Nothing is read from it here, and what is in the directory changes all the time: no input of the configuration.

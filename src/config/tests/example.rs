@@ -148,6 +148,10 @@ pub(super) fn all_keys(directory: &Path) -> String {
     write_secret(&directory.join("moodle-token"), "0123456789abcdef\n");
     write_secret(&directory.join("app-key"), "app-key\n");
     write_secret(&directory.join("user-key"), "user-key\n");
+    write_secret(
+        &directory.join("state-key"),
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n",
+    );
     write_secret(&directory.join("login-secret"), "s3cret\n");
     write_secret(&directory.join("ltiaas-key"), "s3cret\n");
     write_secret(&directory.join("control-key"), "0123456789abcdef\n");

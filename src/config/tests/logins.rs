@@ -1,6 +1,6 @@
 //! Credentials for which people log in, and where that is kept.
 
-use std::{fmt::Write, path::Path, time::Duration};
+use std::{fmt::Write, fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use super::{problem, problems, sound, write_secret};
 use crate::{
@@ -198,6 +198,9 @@ fn a_login_needs_a_place_to_come_back_to_and_one_where_it_is_kept() {
     assert!(homeless.contains("state.key_file"), "{homeless}");
 }
 
+/// A key that seals.
+const STATE_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n";
+
 fn state(text: &str, environment: &[(&str, &str)]) -> StoreParams {
     let text = format!("{text}\n{}", with(BRIGHTSPACE));
     sound(&text, environment).config.state
@@ -228,8 +231,11 @@ fn it_is_kept_where_files_of_the_user_belong_or_where_it_is_said() {
         ),
         file("/s/bursar", own("/home/ann/.config/bursar/state-key"))
     );
+    let secrets = tempfile::tempdir().unwrap();
+    let key = secrets.path().join("state-key");
+    write_secret(&key, STATE_KEY);
     let given = state(
-        "[state]\npath = \"/var/lib/bursar\"\nkey_file = \"/run/secrets/state-key\"",
+        &format!("[state]\npath = \"/var/lib/bursar\"\nkey_file = {key:?}"),
         &[],
     );
     let StoreParams::File {
@@ -240,13 +246,50 @@ fn it_is_kept_where_files_of_the_user_belong_or_where_it_is_said() {
         panic!("files, and a key of somebody else's");
     };
     assert_eq!(directory, Path::new("/var/lib/bursar"));
-    assert_eq!(path, Path::new("/run/secrets/state-key"));
-    assert_eq!(
-        state("[state]\nbackend = \"memory\"", &[]),
-        StoreParams::Memory
-    );
+    assert_eq!(path, key);
     let later = format!("[state]\nbackend = \"redis\"\n{}", with(BRIGHTSPACE));
     assert_eq!(problem(&later).code(), ProblemCode::Unsupported);
+}
+
+#[test]
+fn memory_keeps_no_login() {
+    let memory = format!("[state]\nbackend = \"memory\"\n{}", with(BRIGHTSPACE));
+    let refused = problem(&memory);
+    assert_eq!(refused.code(), ProblemCode::Conflict);
+    assert_eq!(refused.key(), "state.backend");
+}
+
+#[test]
+fn a_key_file_that_is_named_must_hold_keys_if_people_log_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("state-key");
+    let state = format!("[state]\npath = \"/var/lib/bursar\"\nkey_file = {key:?}\n");
+    let told = || {
+        let refused = problem(&format!("{state}{}", with(BRIGHTSPACE)));
+        assert_eq!(refused.key(), "state.key_file");
+        let text = refused.render(false);
+        assert!(!text.contains("canary"), "{text}");
+        refused.code()
+    };
+    assert_eq!(told(), ProblemCode::SecretUnreadable);
+    assert!(!key.exists());
+    write_secret(&key, "canary\n");
+    assert_eq!(told(), ProblemCode::SecretUnusable);
+    write_secret(&key, "");
+    assert_eq!(told(), ProblemCode::SecretUnusable);
+    write_secret(&key, STATE_KEY);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(told(), ProblemCode::SecretExposed);
+
+    // Without logins nothing is kept, and nothing is read.
+    fs::remove_file(&key).unwrap();
+    let by_itself = with(&[
+        r#"client_id = "app""#,
+        r#"client_secret = "canary""#,
+        r#"auth_method = "client_secret_basic""#,
+        r#"token_url = "https://as.example/token""#,
+    ]);
+    sound(&format!("{state}{by_itself}"), &[]);
 }
 
 #[test]
