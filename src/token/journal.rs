@@ -99,7 +99,7 @@ impl Journal {
         let clock_skew_seconds = skew.filter(|_| kid.is_some());
         let hint = hint(cause, skew, kid.is_some());
         if let Cause::LoginNeeded(_) = cause {
-            tracing::error!(target: TARGET, credential, %cause, "a person has to log in: run `bursar login` with the name of the credential; requests are refused with reauthorization_required until then");
+            tracing::error!(target: TARGET, credential, %cause, "a person has to log in: run `bursar login` with the name of the credential; once no usable token is left, requests are refused with reauthorization_required");
         } else if *parked {
             tracing::error!(target: TARGET, credential, scopes, failures, retry_in_seconds, %cause, kid, clock_skew_seconds, hint, "token parked: the configuration here or the registration there has to change; `bursar check` tells more");
         } else {
